@@ -1,0 +1,9 @@
+import pytest
+
+from loopback.loopback_client import running
+
+
+@pytest.fixture
+def api():
+    with running() as api:
+        yield api
