@@ -1,0 +1,170 @@
+"""Digests and what they prove. Pure: no input or output.
+
+awscrt computes CRC32C and CRC64NVME in hardware and combines them (measured: 20-50 GiB/s a core against 0.7 of md5).
+Source of the formats: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html and
+https://docs.cloud.google.com/storage/docs/data-validation
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from awscrt import checksums as crt
+
+from heavysync.objects import Content, Digests, ObjectInfo
+
+
+def digest(chunks: Iterable[bytes]) -> Digests:
+    """Compute md5 and CRC32C of the chunks taken together. 1.4 ms per MiB, nearly all of it md5."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    crc = 0
+    for chunk in chunks:
+        md5.update(chunk)
+        crc = crt.crc32c(chunk, crc)
+    return Digests(md5.digest(), crc)
+
+
+def crc64nvme(chunks: Iterable[bytes]) -> int:
+    """Compute the CRC64NVME of the chunks taken together."""
+    crc = 0
+    for chunk in chunks:
+        crc = crt.crc64nvme(chunk, crc)
+    return crc
+
+
+def combine_crc32c(sums: Iterable[tuple[int, int]]) -> int:
+    """The CRC32C of a whole from `(crc, size)` of its parts, in order."""
+    whole = 0
+    for crc, size in sums:
+        whole = crt.combine_crc32c(whole, crc, size)
+    return whole
+
+
+def combine_crc64nvme(sums: Iterable[tuple[int, int]]) -> int:
+    """The CRC64NVME of a whole from `(crc, size)` of its parts, in order."""
+    whole = 0
+    for crc, size in sums:
+        whole = crt.combine_crc64nvme(whole, crc, size)
+    return whole
+
+
+def multipart_etag(part_md5s: Sequence[bytes]) -> str:
+    """The ETag that S3 gives to an object made of these parts: md5 of the md5s, and their number.
+
+    Undocumented but stable: https://stackoverflow.com/questions/12186993
+    """
+    return f"{hashlib.md5(b''.join(part_md5s), usedforsecurity=False).hexdigest()}-{len(part_md5s)}"
+
+
+def crc32c_text(crc: int) -> str:
+    """A CRC32C as both providers write it: base64 of the four big-endian bytes."""
+    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
+def crc64nvme_text(crc: int) -> str:
+    """A CRC64NVME as S3 writes it: base64 of the eight big-endian bytes."""
+    return base64.b64encode(crc.to_bytes(8, "big")).decode()
+
+
+def md5_text(md5: bytes) -> str:
+    """An md5 as `Content-MD5` and `md5Hash` write it: base64 of the sixteen bytes."""
+    return base64.b64encode(md5).decode()
+
+
+def md5_hex(text: str) -> str | None:
+    """The hex of an md5 in base64; None if the text is none."""
+    try:
+        return base64.b64decode(text, validate=True).hex()
+    except ValueError:
+        return None
+
+
+class Stamp(NamedTuple):
+    """What a streamed copy remembers of itself in its user metadata.
+
+    Attributes:
+        size: bytes.
+        source_token: `ObjectInfo.token` of what was copied.
+        nonce: of the write, so that an ambiguous outcome can be settled.
+        md5: base64, where it was known before the write began.
+        crc32c: base64, where it was known before the write began.
+    """
+
+    size: int
+    source_token: str
+    nonce: str
+    md5: str = ""
+    crc32c: str = ""
+
+    def __str__(self) -> str:
+        return f"v1;md5={self.md5};crc32c={self.crc32c};size={self.size};src={self.source_token};n={self.nonce}"
+
+    @classmethod
+    def parse(cls, text: str) -> Stamp | None:
+        """Read a stamp; None if the text is none."""
+        version, *rest = text.split(";")
+        fields = dict(field.partition("=")[::2] for field in rest)
+        if version != "v1" or not fields.get("size", "").isdecimal() or "src" not in fields:
+            return None
+        return cls(
+            size=int(fields["size"]),
+            source_token=fields["src"],
+            nonce=fields.get("n", ""),
+            md5=fields.get("md5", ""),
+            crc32c=fields.get("crc32c", ""),
+        )
+
+
+def contradiction(info: ObjectInfo, content: Content, digests: Digests) -> str | None:
+    """Say which known digest of a whole object the bytes contradict; None if they contradict none.
+
+    A plain S3 ETag counts as an md5 unless the answer proves that it is something else (KMS, SSE-C), or another digest of
+    the whole object agrees with the bytes: some S3-compatible servers invent their ETags.
+    """
+    if content.size != info.size:
+        return f"{content.size} bytes came instead of {info.size}"
+    md5, crc = digests.md5.hex(), crc32c_text(digests.crc32c)
+    known_crc = info.crc32c or content.crc32c
+    if info.md5 is not None and md5 != info.md5:
+        return f"the bytes have md5 {md5}, the provider says {info.md5}"
+    if known_crc is not None and known_crc != crc:
+        return f"the bytes have crc32c {crc}, the provider says {known_crc}"
+    if info.md5 is not None or known_crc is not None or info.candidate_md5 == md5:
+        return None
+    return _weaker_contradiction(info, content, digests)
+
+
+def _weaker_contradiction(info: ObjectInfo, content: Content, digests: Digests) -> str | None:
+    """The same, where neither an md5 nor a crc32c is stated: by crc64nvme, else by the ETag."""
+    if content.crc64nvme is not None:
+        found = crc64nvme_text(crc64nvme(content.chunks))
+        return None if found == content.crc64nvme else f"crc64nvme {found}, the provider says {content.crc64nvme}"
+    if not content.is_md5_etag:
+        return None
+    candidate = info.candidate_md5
+    expected = digests.md5.hex() if candidate is not None else multipart_etag([digests.md5])
+    if (candidate is not None or info.etag.endswith("-1")) and expected != info.etag:
+        return f"the bytes give the ETag {expected}, the provider says {info.etag}"
+    return None
+
+
+def listing_proves(source: ObjectInfo, destination: ObjectInfo) -> bool:
+    """Whether two listed objects show by themselves that they are equal: the truth table without proofs.
+
+    The same rules as `state.inventory.COMPARE`; a test holds both against each other.
+    """
+    if source.size != destination.size:
+        return False
+    ours, theirs = source.md5 or source.etag, destination.md5 or destination.etag
+    if ours and ours == theirs:
+        return True
+    return (
+        not source.etag
+        and not destination.etag
+        and source.crc32c is not None
+        and source.crc32c == destination.crc32c
+        and (source.md5 is None or destination.md5 is None)
+    )

@@ -1,0 +1,165 @@
+"""Every knob, once: what a run may be told, with its default and the reason for it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from heavysync.errors import UsageError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxDelete:
+    """How much of the destination one run may delete: a number of objects, or a share of those it holds."""
+
+    count: int | None = None
+    percent: float | None = 50.0
+
+    @classmethod
+    def parse(cls, text: str) -> MaxDelete:
+        """Read `1000` or `12.5%`.
+
+        Raises:
+            UsageError: neither a number from 0 nor a percentage from 0 to 100.
+        """
+        number = text.strip().removesuffix("%")
+        is_share = number != text.strip()
+        try:
+            value = float(number) if is_share else int(number)
+        except ValueError:
+            value = -1
+        if not 0 <= value <= (100 if is_share else value):
+            raise UsageError(f"--max-delete {text!r}: give a number of objects (1000) or a share of the destination (50%)")
+        return cls(percent=value) if is_share else cls(count=int(value), percent=None)
+
+    def allows(self, extra: int, total: int) -> bool:
+        """Whether `extra` of `total` destination objects may be deleted."""
+        if self.count is not None:
+            return extra <= self.count
+        return extra * 100 <= (self.percent or 0.0) * total
+
+    def __str__(self) -> str:
+        return str(self.count) if self.count is not None else f"{self.percent:g}%"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideOptions:
+    """How one side is reached. None leaves it to the provider's own environment and files.
+
+    Args:
+        endpoint_url: with scheme; another server than the provider's own.
+        profile: name in the AWS configuration files.
+        region: AWS region, where it cannot be found out.
+        anonymous: send no credentials.
+        request_payer: pay for the requests (S3), or bill `project` (GCS).
+        project: GCS project that new buckets belong to and that requests are billed to.
+        credentials_file: a Google credentials file.
+        ca_bundle: PEM file of certificate authorities.
+        trust_env: use the proxies that the environment names.
+        stall_s: seconds without a byte after which a request is given up.
+    """
+
+    endpoint_url: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+    request_payer: bool = False
+    project: str | None = None
+    credentials_file: str | None = None
+    ca_bundle: str | None = None
+    trust_env: bool = False
+    stall_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        url = self.endpoint_url
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise UsageError(f"endpoint {url!r} has no scheme: give http://host:port or https://host")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncOptions:
+    """What `sync` may be told.
+
+    Args:
+        state: the state directory; None: one per pair below the user's state directory.
+        concurrency: objects in flight. 128: enough to fill a core at the 30-50 ms of a distant bucket.
+        memory: bytes of object content in flight. 512 MiB: 64 parts of 8 MiB.
+        part_size: bytes of a part; None: 8 MiB, more for objects of over 10,000 parts, or as the source has it.
+        delete: delete destination objects that the source does not have.
+        max_delete: refuse to delete more than this.
+        delete_despite_errors: delete also when some objects could not be copied.
+        purge_noncurrent: days after which noncurrent destination versions are deleted; 0: never.
+        server_side_copy: let the provider copy where it can.
+        tags: copy object tags (S3), at one more request for each object.
+        dry_run: list and compare, change nothing.
+        restart: forget an unfinished run.
+        create_bucket: create the destination bucket if it is missing.
+        bucket_location: where to create it.
+        enable_versioning: switch versioning on at the destination.
+        storage_class: of the copies; None: the destination bucket's default.
+        source: how the source is reached.
+        destination: how the destination is reached.
+        range_rows: keys that one range lists before it hands the rest back.
+        first_rows: the same for the first range of a new plan.
+        ranges_at_once: ranges worked on at the same time.
+    """
+
+    state: Path | None = None
+    concurrency: int = 128
+    memory: int = 512 * MIB
+    part_size: int | None = None
+    delete: bool = True
+    max_delete: MaxDelete = field(default_factory=MaxDelete)
+    delete_despite_errors: bool = False
+    purge_noncurrent: float = 0.0
+    server_side_copy: bool = True
+    tags: bool = False
+    dry_run: bool = False
+    restart: bool = False
+    create_bucket: bool = False
+    bucket_location: str | None = None
+    enable_versioning: bool = False
+    storage_class: str | None = None
+    source: SideOptions = field(default_factory=SideOptions)
+    destination: SideOptions = field(default_factory=SideOptions)
+    range_rows: int = 250_000
+    first_rows: int = 4_000
+    ranges_at_once: int = 8
+
+    def __post_init__(self) -> None:
+        _at_least("--concurrency", self.concurrency, 1)
+        _at_least("--memory", self.memory, 16 * MIB)
+        _at_least("--purge-noncurrent", self.purge_noncurrent, 0)
+        _at_least("range_rows", self.range_rows, 1)
+        _at_least("first_rows", self.first_rows, 1)
+        _at_least("ranges_at_once", self.ranges_at_once, 1)
+        if self.part_size is not None:
+            _at_least("--part-size", self.part_size, 5 * MIB)
+            if self.part_size > self.memory:
+                raise UsageError(
+                    f"--part-size {self.part_size} is more than --memory {self.memory}: a part is held in memory"
+                )
+
+    def meaning(self) -> dict[str, Any]:
+        """The options that decide what a run does; an unfinished run goes on only with the same ones."""
+        return {
+            "--delete": self.delete,
+            "--purge-noncurrent": self.purge_noncurrent,
+            "--storage-class": self.storage_class,
+            "--tags": self.tags,
+            "--dry-run": self.dry_run,
+            "--source-endpoint-url": self.source.endpoint_url,
+            "--destination-endpoint-url": self.destination.endpoint_url,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """All options as plain values, for the history of runs; there is no secret among them."""
+        return {**asdict(self), "state": str(self.state), "max_delete": str(self.max_delete)}
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise UsageError(f"{name} {value}: it must be at least {least}")
