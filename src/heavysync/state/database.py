@@ -1,0 +1,132 @@
+"""One SQLite file: opened safely, written in whole transactions, its troubles told in plain words.
+
+Every read and every write is one function that runs in the database's own thread; a write is one transaction, all or
+nothing, also when the caller is cancelled meanwhile (then it still happens, as a whole). Nothing here waits for a network.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+import aiosqlite
+
+from heavysync.errors import FatalError
+
+T = TypeVar("T")
+
+_PRAGMAS = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+PRAGMA busy_timeout = 10000;
+PRAGMA cache_size = -16000;
+PRAGMA temp_store = MEMORY;
+PRAGMA journal_size_limit = 67108864;
+PRAGMA wal_autocheckpoint = 4000;
+"""
+
+_ADVICE = {
+    "SQLITE_FULL": "the disk is full: make room and start again, nothing that was committed is lost",
+    "SQLITE_IOERR": "the disk reports errors: mend it and start again",
+    "SQLITE_READONLY": "it cannot be written: check its permissions",
+    "SQLITE_CANTOPEN": "it cannot be opened: check the permissions of the state directory",
+    "SQLITE_CORRUPT": "the file is damaged: move it away and start with --restart",
+    "SQLITE_NOTADB": "it is not a state file of heavysync: move it away and start with --restart",
+    "SQLITE_BUSY": "another program holds it locked",
+}
+
+
+class Database:
+    """An open database file. Made by `open_database`.
+
+    Args:
+        path: of the file, for messages.
+        connection: owned by `open_database`.
+    """
+
+    def __init__(self, path: Path, connection: aiosqlite.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in the database's thread; it must only read, and fetch all it wants.
+
+        Raises:
+            FatalError: SQLite failed.
+        """
+        return await self._run(work)
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` as one transaction in the database's thread.
+
+        Raises:
+            FatalError: SQLite failed; nothing of it was written.
+        """
+
+        def transaction(db: sqlite3.Connection) -> T:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                answer = work(db)
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+            return answer
+
+        return await self._run(transaction)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._connection
+        try:
+            # aiosqlite's public calls are one statement each; a transaction that survives a cancelled caller has to be
+            # one job for its thread. tests/state/test_database.py holds both private names.
+            return await connection._execute(work, connection._conn)  # type: ignore[no-any-return,no-untyped-call]  # noqa: SLF001
+        except sqlite3.Error as error:
+            raise trouble(self.path, error) from error
+
+
+@asynccontextmanager
+async def open_database(path: Path, migrations: Sequence[str]) -> AsyncIterator[Database]:
+    """Open or make a database file (mode 0600) and bring its schema up to date.
+
+    Args:
+        path: the file.
+        migrations: names of SQL files beside this one; the n-th brings version n-1 to version n.
+
+    Raises:
+        FatalError: the file is newer than this program, damaged, no database, or the disk fails.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise FatalError(f"{path}: {error.strerror}: check the state directory") from error
+    async with aiosqlite.connect(path, isolation_level=None) as connection:
+        database = Database(path, connection)
+        await database.read(lambda db: _prepare(db, path, migrations))
+        yield database
+
+
+def _prepare(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    db.executescript(_PRAGMAS)
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(migrations):
+        raise FatalError(
+            f"{path} was written by a newer heavysync (schema {version}, this one knows {len(migrations)}): "
+            "use that version, or another --state directory"
+        )
+    for number, name in list(enumerate(migrations, 1))[version:]:
+        script = files("heavysync.state").joinpath(name).read_text("utf-8")
+        db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def trouble(path: Path, error: sqlite3.Error) -> FatalError:
+    """Say what an SQLite error means for the person who runs the program."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    advice = next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "")
+    return FatalError(f"state file {path}: {error}" + (f": {advice}" if advice else ""))

@@ -1,0 +1,62 @@
+"""The state directory of one (source, destination) pair: where it is, who owns it, who may read it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from heavysync.errors import FatalError
+from heavysync.objects import Location
+
+
+def default_directory(source: Location, destination: Location, state_home: Path) -> Path:
+    """The directory of a pair below the user's state directory: readable, and unique by a hash."""
+    pair = f"{source}\n{destination}"
+    words = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{source}-to-{destination}").strip("-")[:80]
+    return state_home / "heavysync" / f"{words}-{hashlib.sha256(pair.encode()).hexdigest()[:12]}"
+
+
+@contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """Make the directory if need be (mode 0700) and own it for the time of the block.
+
+    The lock is the kernel's, so a killed owner leaves none behind; the file only tells who holds it.
+
+    Raises:
+        FatalError: somebody else owns it (the message has the pid), or it cannot be written.
+    """
+    try:
+        (directory / "ranges").mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.chmod(0o700)
+        handle = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FatalError(f"state directory {directory}: {error.strerror}: give another one with --state") from error
+    try:
+        _lock(handle, directory)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, directory: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        raise FatalError(
+            f"state directory {directory} is in use by another run (pid {pid}): wait for it, or stop it first"
+        ) from None
+    except OSError as error:
+        raise FatalError(
+            f"state directory {directory}: {error.strerror}: it needs a file system with locks; give another with --state"
+        ) from error
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        raise FatalError(f"state directory {directory}: {error.strerror}: make room and start again") from error

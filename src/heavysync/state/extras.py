@@ -1,0 +1,132 @@
+"""What is too much: destination objects of one range that the source did not list, and versions that are too old."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from heavysync.objects import ObjectInfo, VersionCursor
+from heavysync.state.database import Database
+from heavysync.state.inventory import EXTRA
+
+
+class ExtraOutcome(NamedTuple):
+    """What became of one extra object.
+
+    Attributes:
+        key: which.
+        status: "deleted", "kept" (the source has it again) or "failed".
+        code: short and stable; only where it failed.
+        message: in words; only where it failed.
+    """
+
+    key: str
+    status: str
+    code: str | None = None
+    message: str | None = None
+
+
+class PurgeProgress(NamedTuple):
+    """How far purging has come.
+
+    Attributes:
+        cursor: the last row of versions dealt with.
+        markers_seen: a live delete marker was met, so a second look for expired ones is due.
+        purged: versions deleted so far.
+        failed: versions that could not be deleted.
+    """
+
+    cursor: VersionCursor | None
+    markers_seen: bool
+    purged: int
+    failed: int
+
+
+class Extras:
+    """The surplus in a range's file.
+
+    Args:
+        db: the open file.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def find(self) -> None:
+        """Write down, once, which destination objects the source did not list."""
+
+        def work(db: sqlite3.Connection) -> None:
+            (found,) = db.execute("SELECT extra_found FROM progress").fetchone()
+            if not found:
+                db.execute(f"INSERT INTO extra (key) {EXTRA}")
+                db.execute("UPDATE progress SET extra_found = 1")
+
+        await self._db.write(work)
+
+    async def pending(self, after: str | None, limit: int) -> list[ObjectInfo]:
+        """Up to `limit` extra objects not settled yet, above `after`, by key, as they were listed."""
+
+        def work(db: sqlite3.Connection) -> list[ObjectInfo]:
+            rows = db.execute(
+                "SELECT d.* FROM extra AS e INDEXED BY extra_pending JOIN destination AS d ON d.key = e.key"
+                " WHERE e.status = 'pending' AND (?1 IS NULL OR e.key > ?1) ORDER BY e.key LIMIT ?2",
+                (after, limit),
+            ).fetchall()
+            return [ObjectInfo._make(row) for row in rows]
+
+        return await self._db.read(work)
+
+    async def settle(self, outcomes: Sequence[ExtraOutcome]) -> None:
+        """Record what became of extra objects."""
+        rows = [(o.status, o.code, o.message, o.key) for o in outcomes]
+        await self._db.write(
+            lambda db: db.executemany(
+                "UPDATE extra SET status = ?, code = ?, message = ? WHERE key = ? AND status = 'pending'",
+                rows,
+            )
+        )
+
+    async def counts(self) -> dict[str, int]:
+        """How many extra objects there are of each status."""
+
+        def work(db: sqlite3.Connection) -> dict[str, int]:
+            return dict(db.execute("SELECT status, count(*) FROM extra GROUP BY status").fetchall())
+
+        return await self._db.read(work)
+
+    async def failures(self, limit: int) -> list[ExtraOutcome]:
+        """Up to `limit` extra objects that could not be deleted."""
+
+        def work(db: sqlite3.Connection) -> list[ExtraOutcome]:
+            rows = db.execute(
+                "SELECT key, status, code, message FROM extra WHERE status = 'failed' ORDER BY key LIMIT ?",
+                (limit,),
+            ).fetchall()
+            return [ExtraOutcome(*row) for row in rows]
+
+        return await self._db.read(work)
+
+    async def purge_progress(self) -> PurgeProgress:
+        """How far purging has come."""
+
+        def work(db: sqlite3.Connection) -> PurgeProgress:
+            key, version, modified, markers, purged, failed = db.execute(
+                "SELECT purge_key, purge_version, purge_modified, markers_seen, purged, purge_failed FROM progress"
+            ).fetchone()
+            cursor = None if key is None else VersionCursor(key, version, modified)
+            return PurgeProgress(cursor, bool(markers), purged, failed)
+
+        return await self._db.read(work)
+
+    async def save_purge(self, progress: PurgeProgress) -> None:
+        """Record how far purging has come."""
+        cursor = progress.cursor or (None, None, None)
+        row = (*cursor, progress.markers_seen, progress.purged, progress.failed)
+        await self._db.write(
+            lambda db: db.execute(
+                "UPDATE progress SET purge_key = ?, purge_version = ?, purge_modified = ?,"
+                " markers_seen = ?, purged = ?, purge_failed = ?",
+                row,
+            )
+        )

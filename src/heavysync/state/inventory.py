@@ -1,0 +1,179 @@
+"""What was seen: the listings of one range, compared as they come in.
+
+A page, its cursor, and the transfers that became decidable with it are one transaction. Rows are compared up to the lower
+of both cursors, so each key is compared exactly once, when both sides have spoken for it. The comparison is the truth
+table of docs/design/0005-equal-or-not.md, in SQL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Literal, NamedTuple
+
+from heavysync.keyspace import KeyRange
+from heavysync.objects import Page
+from heavysync.state.database import Database
+
+SideName = Literal["source", "destination"]
+
+
+class Listing(NamedTuple):
+    """Where the listing of one side of a range stands.
+
+    Attributes:
+        cursor: the last key spoken for; None: nothing yet.
+        done: the range is listed to its end.
+        objects: listed so far.
+        size: bytes they have.
+    """
+
+    cursor: str | None
+    done: bool
+    objects: int
+    size: int
+
+
+class Recorded(NamedTuple):
+    """What recording a page led to.
+
+    Attributes:
+        listing: where this side stands now.
+        queued: transfers that became decidable and are owed.
+        queued_bytes: their bytes.
+    """
+
+    listing: Listing
+    queued: int
+    queued_bytes: int
+
+
+# Plan: a search over source by its key for the window, with single look-ups in destination and proof. 1,000 rows a page.
+# IS NOT TRUE, because a comparison with an absent digest is NULL, and an unknown equality must be copied.
+COMPARE = """
+INSERT INTO transfer (key, scatter, reason, size)
+SELECT s.key,
+       random(),
+       CASE WHEN d.key IS NULL THEN 'new'
+            WHEN d.size <> s.size THEN 'changed'
+            WHEN p.destination_token = iif(d.etag <> '', d.etag || ':' || d.size, d.version) THEN 'changed'
+            ELSE 'unproven' END,
+       s.size
+  FROM source AS s
+  LEFT JOIN destination AS d ON d.key = s.key
+  LEFT JOIN proof AS p ON p.key = s.key
+ WHERE s.key {above} :low AND s.key <= :high
+   AND (d.size = s.size
+        AND (    (p.source_token = iif(s.etag <> '', s.etag || ':' || s.size, s.version)
+                  AND p.destination_token = iif(d.etag <> '', d.etag || ':' || d.size, d.version))
+              OR coalesce(s.md5, nullif(s.etag, '')) = coalesce(d.md5, nullif(d.etag, ''))
+              OR (s.etag = '' AND d.etag = '' AND s.crc32c = d.crc32c AND (s.md5 IS NULL OR d.md5 IS NULL))
+            )
+       ) IS NOT TRUE
+    ON CONFLICT (key) DO NOTHING
+RETURNING size
+"""
+
+_LAST = "\U0010ffff" * 1100  # above every key that a store can have (1,024 bytes)
+
+
+class Inventory:
+    """The listings in a range's file.
+
+    Args:
+        db: the open file.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def listings(self) -> dict[SideName, Listing]:
+        """Where both sides stand."""
+        return await self._db.read(_listings)
+
+    async def record_page(self, side: SideName, page: Page, until: str | None) -> Recorded:
+        """Record one page of a side, and what became decidable with it, in one transaction.
+
+        Args:
+            side: which.
+            page: at most a few thousand objects, above the cursor of this side.
+            until: the end of the range.
+        """
+
+        def work(db: sqlite3.Connection) -> Recorded:
+            low = _watermark(db)
+            db.executemany(_INSERT[side], page.objects)
+            size = sum(row[1] for row in page.objects)
+            done = page.cursor is None
+            db.execute(
+                "UPDATE listing SET cursor = ?, done = ?, objects = objects + ?, bytes = bytes + ? WHERE side = ?",
+                (until if done else page.cursor, done, len(page.objects), size, side),
+            )
+            queued, queued_bytes = _compare(db, low, _watermark(db))
+            return Recorded(_listings(db)[side], queued, queued_bytes)
+
+        return await self._db.write(work)
+
+    async def trim(self, hi: str) -> None:
+        """End the range at `hi`, up to which both sides have spoken: forget what lies beyond."""
+        await self._db.write(lambda db: trim(db, hi))
+
+    async def count(self) -> tuple[int, int, int]:
+        """Transfers queued, their bytes, and destination objects that the source did not list."""
+
+        def work(db: sqlite3.Connection) -> tuple[int, int, int]:
+            queued, size = db.execute("SELECT count(*), coalesce(sum(size), 0) FROM transfer").fetchone()
+            (extra,) = db.execute(f"SELECT count(*) FROM ({EXTRA})").fetchone()
+            return queued, size, extra
+
+        return await self._db.read(work)
+
+
+EXTRA = "SELECT d.key FROM destination AS d WHERE NOT EXISTS (SELECT 1 FROM source AS s WHERE s.key = d.key)"
+
+_INSERT = {
+    side: f"INSERT INTO {side} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # one column for each field of ObjectInfo
+    for side in ("source", "destination")
+}
+
+
+def trim(db: sqlite3.Connection, hi: str) -> None:
+    """Make `hi` the end of a range and forget rows beyond it."""
+    db.execute("UPDATE span SET hi = ?", (hi,))
+    db.execute("DELETE FROM transfer WHERE key > ?", (hi,))
+    for side in ("source", "destination"):
+        gone, size = db.execute(f"SELECT count(*), coalesce(sum(size), 0) FROM {side} WHERE key > ?", (hi,)).fetchone()
+        db.execute(f"DELETE FROM {side} WHERE key > ?", (hi,))
+        db.execute("UPDATE listing SET objects = objects - ?, bytes = bytes - ? WHERE side = ?", (gone, size, side))
+        db.execute(
+            "UPDATE listing SET done = 1, cursor = :hi WHERE side = :side AND (done = 1 OR cursor >= :hi)",
+            {"hi": hi, "side": side},
+        )
+
+
+def _listings(db: sqlite3.Connection) -> dict[SideName, Listing]:
+    rows = db.execute("SELECT side, cursor, done, objects, bytes FROM listing").fetchall()
+    return {side: Listing(cursor, bool(done), objects, size) for side, cursor, done, objects, size in rows}
+
+
+def _watermark(db: sqlite3.Connection) -> str | None:
+    """The key up to which both sides have spoken; None: nothing yet."""
+    sides = _listings(db).values()
+    if any(side.cursor is None and not side.done for side in sides):
+        return None
+    return min((_LAST if side.done else side.cursor or "") for side in sides)
+
+
+def _compare(db: sqlite3.Connection, low: str | None, high: str | None) -> tuple[int, int]:
+    """Queue what is not equal above `low` (None: from the start) up to `high`; answer how many and their bytes."""
+    if high is None or low == high:
+        return 0, 0
+    # the empty key is a key too: from the start means >= ''
+    above = ">=" if low is None else ">"
+    sizes = db.execute(COMPARE.format(above=above), {"low": low or "", "high": high}).fetchall()
+    return len(sizes), sum(size for (size,) in sizes)
+
+
+def span_of(db: sqlite3.Connection) -> tuple[int, KeyRange] | None:
+    """The run and the span that a file belongs to; None for a new file."""
+    row = db.execute("SELECT run, lo, hi FROM span").fetchone()
+    return None if row is None else (row[0], KeyRange(row[1], row[2]))

@@ -1,0 +1,253 @@
+"""job.db: the runs of one pair, and the plan of ranges that the next run starts with."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from heavysync.errors import FatalError, UsageError
+from heavysync.keyspace import KeyRange, cut
+from heavysync.objects import Location
+from heavysync.state.database import Database, open_database
+
+Phase = Literal["planned", "copied", "deleted", "purged"]
+MIGRATIONS = ("job.sql",)
+
+
+class PlannedRange(NamedTuple):
+    """One range of the plan.
+
+    Attributes:
+        range: its number.
+        span: its keys.
+        to_cut: pieces that it should be cut into before it is listed; 0: list it as it is.
+        parent: the range it was split from, whose file holds its proofs until it has one of its own.
+    """
+
+    range: int
+    span: KeyRange
+    to_cut: int
+    parent: int | None
+
+
+class Totals(NamedTuple):
+    """What the ranges of a run add up to: objects, or bytes where the name says so."""
+
+    source_objects: int = 0
+    source_bytes: int = 0
+    destination_objects: int = 0
+    destination_bytes: int = 0
+    extra: int = 0
+    to_copy: int = 0
+    to_copy_bytes: int = 0
+    copied: int = 0
+    copied_bytes: int = 0
+    proven: int = 0
+    skipped: int = 0
+    failed: int = 0
+    deleted: int = 0
+    kept: int = 0
+    delete_failed: int = 0
+    purged: int = 0
+    purge_failed: int = 0
+
+    def plus(self, other: Totals) -> Totals:
+        """The sums of both."""
+        return Totals(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run that is under way.
+
+    Args:
+        number: from 1, growing.
+        resumed: it goes on with a run that was interrupted.
+        started_at: UTC seconds.
+    """
+
+    number: int
+    resumed: bool
+    started_at: int
+
+
+class Job:
+    """The open job.db of a pair. Made by `open_job`.
+
+    Args:
+        directory: the state directory.
+        db: its job.db.
+        clock: UTC seconds.
+    """
+
+    def __init__(self, directory: Path, db: Database, clock: Callable[[], float]) -> None:
+        self.directory = directory
+        self._db = db
+        self._clock = clock
+
+    def range_file(self, number: int) -> Path:
+        """The file of a range."""
+        return self.directory / "ranges" / f"{number:06d}.db"
+
+    async def begin(self, *, meaning: dict[str, Any], options: dict[str, Any], dry_run: bool, restart: bool) -> Run:
+        """Take up the unfinished run, or begin a new one over the plan that the last one left.
+
+        Raises:
+            UsageError: an unfinished run was started with other options (the message names them).
+        """
+        now = int(self._clock())
+
+        def work(db: sqlite3.Connection) -> Run:
+            row = db.execute("SELECT run, meaning, dry_run, started_at FROM run WHERE finished_at IS NULL").fetchone()
+            if row and not restart and not row[2]:
+                _same_meaning(json.loads(row[1]), meaning)
+                db.execute("UPDATE run SET status = 'running' WHERE run = ?", (row[0],))
+                return Run(number=row[0], resumed=True, started_at=row[3])
+            if row:
+                db.execute(
+                    "UPDATE run SET status = 'refused', finished_at = ?, message = 'given up' WHERE run = ?",
+                    (now, row[0]),
+                )
+            cursor = db.execute(
+                "INSERT INTO run (started_at, status, dry_run, meaning, options) VALUES (?, 'running', ?, ?, ?)",
+                (now, dry_run, json.dumps(meaning), json.dumps(options, default=str)),
+            )
+            _reset_plan(db)
+            return Run(number=int(cursor.lastrowid or 0), resumed=False, started_at=now)
+
+        return await self._db.write(work)
+
+    async def finish(self, run: Run, *, status: str, message: str, totals: Totals) -> None:
+        """Record how a run ended: done, failed, refused or stopped."""
+        ended = None if status == "stopped" else int(self._clock())
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "UPDATE run SET status = ?, finished_at = ?, message = ?, totals = ? WHERE run = ? AND status = 'running'",
+                (status, ended, message, json.dumps(totals._asdict()), run.number),
+            )
+
+        await self._db.write(work)
+
+    async def next_ranges(self, phase: Phase, *, after: int, limit: int) -> list[PlannedRange]:
+        """Up to `limit` ranges in `phase` with a number above `after`, by number."""
+
+        def work(db: sqlite3.Connection) -> list[PlannedRange]:
+            rows = db.execute(
+                "SELECT range, lo, hi, to_cut, parent FROM range WHERE phase = ? AND range > ? ORDER BY range LIMIT ?",
+                (phase, after, limit),
+            ).fetchall()
+            return [PlannedRange(row[0], KeyRange(row[1], row[2]), row[3], row[4]) for row in rows]
+
+        return await self._db.read(work)
+
+    async def count_ranges(self) -> dict[Phase, int]:
+        """How many ranges are in each phase."""
+
+        def work(db: sqlite3.Connection) -> dict[Phase, int]:
+            return dict(db.execute("SELECT phase, count(*) FROM range GROUP BY phase").fetchall())
+
+        return await self._db.read(work)
+
+    async def hand_back(self, number: int, at: str, *, pieces: int) -> None:
+        """End a planned range at key `at` and plan the rest as a range of its own, to be cut into `pieces`."""
+
+        def work(db: sqlite3.Connection) -> None:
+            (hi,) = db.execute("SELECT hi FROM range WHERE range = ? AND phase = 'planned'", (number,)).fetchone()
+            db.execute("UPDATE range SET hi = ? WHERE range = ?", (at, number))
+            db.execute(
+                "INSERT INTO range (lo, hi, phase, to_cut, parent) VALUES (?, ?, 'planned', ?, ?)",
+                (at, hi, pieces, number),
+            )
+
+        await self._db.write(work)
+
+    async def cut(self, number: int, borders: list[str]) -> KeyRange:
+        """Cut a planned range that nobody works on at the borders; answer the piece that keeps its number."""
+
+        def work(db: sqlite3.Connection) -> KeyRange:
+            lo, hi, parent = db.execute(
+                "SELECT lo, hi, parent FROM range WHERE range = ? AND phase = 'planned'", (number,)
+            ).fetchone()
+            first, *rest = cut(KeyRange(lo, hi), borders)
+            db.execute("UPDATE range SET hi = ?, to_cut = 0 WHERE range = ?", (first.hi, number))
+            db.executemany(
+                "INSERT INTO range (lo, hi, phase, parent) VALUES (?, ?, 'planned', ?)",
+                [(*span, parent) for span in rest],
+            )
+            return first
+
+        return await self._db.write(work)
+
+    async def skip_pass(self, *, before: Phase, after: Phase) -> None:
+        """Record that a pass is not wanted in this run."""
+        await self._db.write(lambda db: db.execute("UPDATE range SET phase = ? WHERE phase = ?", (after, before)))
+
+    async def advance(self, number: int, *, before: Phase, after: Phase, totals: Totals) -> None:
+        """Record that a pass over a range is finished, and the range's totals."""
+        columns = ", ".join(f"{name} = :{name}" for name in Totals._fields)
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                f"UPDATE range SET phase = :after, {columns} WHERE range = :range AND phase = :before",
+                {**totals._asdict(), "range": number, "before": before, "after": after},
+            )
+
+        await self._db.write(work)
+
+    async def totals(self) -> Totals:
+        """What all ranges add up to, as far as their passes are finished."""
+        columns = ", ".join(f"coalesce(sum({name}), 0)" for name in Totals._fields)
+
+        def work(db: sqlite3.Connection) -> Totals:
+            return Totals(*db.execute(f"SELECT {columns} FROM range").fetchone())
+
+        return await self._db.read(work)
+
+
+@asynccontextmanager
+async def open_job(
+    directory: Path, source: Location, destination: Location, clock: Callable[[], float] = time.time
+) -> AsyncIterator[Job]:
+    """Open or make the job.db of a pair in its directory.
+
+    Raises:
+        FatalError: it belongs to another pair, or `open_database` failed.
+    """
+    async with open_database(directory / "job.db", MIGRATIONS) as db:
+        await db.write(lambda connection: _claim_pair(connection, directory, source, destination))
+        yield Job(directory, db, clock)
+
+
+def _claim_pair(db: sqlite3.Connection, directory: Path, source: Location, destination: Location) -> None:
+    row = db.execute("SELECT source, destination FROM pair").fetchone()
+    if row is None:
+        db.execute("INSERT INTO pair VALUES (1, ?, ?)", (str(source), str(destination)))
+        db.execute("INSERT INTO range (lo, hi, phase) VALUES (NULL, NULL, 'planned')")
+    elif row != (str(source), str(destination)):
+        raise FatalError(
+            f"state directory {directory} belongs to {row[0]} and {row[1]}, not to {source} and {destination}: "
+            "give another one with --state"
+        )
+
+
+def _same_meaning(before: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        told = ", ".join(f"{name} (was {before.get(name)!r}, now {now[name]!r})" for name in changed)
+        raise UsageError(
+            f"an unfinished run was started with other options: {told}: "
+            "use the same ones to go on, or --restart to begin anew"
+        )
+
+
+def _reset_plan(db: sqlite3.Connection) -> None:
+    """All ranges begin again; the plan itself is kept, because it is balanced."""
+    zero = ", ".join(f"{name} = 0" for name in Totals._fields)
+    db.execute(f"UPDATE range SET phase = 'planned', to_cut = 0, {zero}")

@@ -1,0 +1,240 @@
+"""What is owed: the transfers of one range, claimed and settled in batches."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple, assert_never
+
+from heavysync.objects import ObjectInfo, PartDone, UploadState
+from heavysync.outcomes import Changed, Done, Failed, Outcome, Released, Skipped, Transfer
+from heavysync.state.database import Database
+
+
+class Settled(NamedTuple):
+    """What became of the transfers of a range: objects, and bytes of those copied."""
+
+    copied: int
+    copied_bytes: int
+    proven: int
+    skipped: int
+    failed: int
+
+
+class Trouble(NamedTuple):
+    """One object that was skipped or failed.
+
+    Attributes:
+        key: which.
+        status: "skipped" or "failed".
+        code: short and stable.
+        message: in words.
+    """
+
+    key: str
+    status: str
+    code: str
+    message: str
+
+
+# Plan: the partial index transfer_pending in its order, then single look-ups by key. At most a few hundred rows.
+CLAIM = """
+SELECT s.*, d.*, t.reason, t.attempts, t.upload
+  FROM transfer AS t INDEXED BY transfer_pending
+  JOIN source AS s ON s.key = t.key
+  LEFT JOIN destination AS d ON d.key = t.key
+ WHERE t.status = 'pending'
+ ORDER BY t.scatter
+ LIMIT ?
+"""
+
+_WIDTH = len(ObjectInfo._fields)
+
+
+class Queue:
+    """The transfers in a range's file.
+
+    Args:
+        db: the open file.
+        run: the run they belong to.
+    """
+
+    def __init__(self, db: Database, run: int) -> None:
+        self._db = db
+        self._run = run
+
+    async def claim(self, limit: int) -> list[Transfer]:
+        """Claim up to `limit` pending transfers, in scattered order."""
+
+        def work(db: sqlite3.Connection) -> list[Transfer]:
+            rows = db.execute(CLAIM, (limit,)).fetchall()
+            db.executemany(
+                "UPDATE transfer SET status = 'claimed' WHERE key = ? AND status = 'pending'",
+                [(row[0],) for row in rows],
+            )
+            return [_transfer(row) for row in rows]
+
+        return await self._db.write(work)
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes of claimed transfers, all in one transaction."""
+        by_kind: dict[type, list[Outcome]] = {}
+        for outcome in outcomes:
+            by_kind.setdefault(type(outcome), []).append(outcome)
+
+        def work(db: sqlite3.Connection) -> None:
+            for kind, group in by_kind.items():
+                self._settle(db, kind, group)
+
+        await self._db.write(work)
+
+    def _settle(self, db: sqlite3.Connection, kind: type, group: list[Outcome]) -> None:
+        if kind is Done:
+            self._done(db, [outcome for outcome in group if isinstance(outcome, Done)])
+            return
+        for outcome in group:
+            match outcome:
+                case Skipped():
+                    db.execute(_TROUBLE, ("skipped", outcome.code, outcome.message, outcome.key))
+                case Failed():
+                    db.execute(_TROUBLE, ("failed", outcome.code, outcome.message, outcome.key))
+                case Changed():
+                    _changed(db, outcome.source)
+                case Released():
+                    db.execute(
+                        "UPDATE transfer SET status = 'pending' WHERE key = ? AND status = 'claimed'",
+                        (outcome.key,),
+                    )
+                case Done():
+                    raise AssertionError(outcome)
+                case _:
+                    assert_never(outcome)
+
+    def _done(self, db: sqlite3.Connection, group: list[Done]) -> None:
+        db.executemany(
+            "UPDATE transfer SET status = 'done', copied = ?, upload = NULL WHERE key = ? AND status = 'claimed'",
+            [(outcome.copied, outcome.key) for outcome in group],
+        )
+        proofs = [
+            (
+                outcome.key,
+                outcome.source_token,
+                outcome.destination_token,
+                outcome.size,
+                outcome.md5,
+                outcome.crc32c,
+                self._run,
+            )
+            for outcome in group
+            if not outcome.listing_proves
+        ]
+        if proofs:
+            db.executemany("INSERT OR REPLACE INTO proof VALUES (?, ?, ?, ?, ?, ?, ?)", proofs)
+
+    async def save_upload(self, key: str, state: UploadState | None) -> None:
+        """Keep how far an upload has come; None: there is none any more."""
+        text = None if state is None else upload_to_json(state)
+        await self._db.write(
+            lambda db: db.execute("UPDATE transfer SET upload = ? WHERE key = ? AND status = 'claimed'", (text, key))
+        )
+
+    async def settled(self) -> Settled:
+        """What became of the transfers so far."""
+
+        def work(db: sqlite3.Connection) -> Settled:
+            rows = db.execute("SELECT status, copied, count(*), sum(size) FROM transfer GROUP BY status, copied").fetchall()
+            counts = {(status, bool(copied)): (number, size) for status, copied, number, size in rows}
+            copied, copied_bytes = counts.get(("done", True), (0, 0))
+            return Settled(
+                copied=copied,
+                copied_bytes=copied_bytes,
+                proven=counts.get(("done", False), (0, 0))[0],
+                skipped=counts.get(("skipped", False), (0, 0))[0],
+                failed=counts.get(("failed", False), (0, 0))[0],
+            )
+
+        return await self._db.read(work)
+
+    async def owed(self) -> bool:
+        """Whether a transfer is not settled yet."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            rows = db.execute(
+                "SELECT 1 FROM transfer WHERE status = 'pending' UNION ALL"
+                " SELECT 1 FROM transfer WHERE status = 'claimed' LIMIT 1"
+            ).fetchall()
+            return bool(rows)
+
+        return await self._db.read(work)
+
+    async def forget_stale_proofs(self) -> None:
+        """Drop proofs of keys that the source does not list any more."""
+        await self._db.write(
+            lambda db: db.execute("DELETE FROM proof WHERE NOT EXISTS (SELECT 1 FROM source WHERE source.key = proof.key)")
+        )
+
+    async def troubles(self, limit: int) -> list[Trouble]:
+        """Up to `limit` transfers that failed or were skipped, failed ones first."""
+
+        def work(db: sqlite3.Connection) -> list[Trouble]:
+            rows = db.execute(
+                "SELECT key, status, code, message FROM transfer"
+                " WHERE status IN ('failed', 'skipped') ORDER BY status, key LIMIT ?",
+                (limit,),
+            ).fetchall()
+            return [Trouble(*row) for row in rows]
+
+        return await self._db.read(work)
+
+    async def pending_keys(self, after: str | None, limit: int) -> list[tuple[str, int, str]]:
+        """Transfers still owed, `(key, size, reason)` above `after`, by key: what a dry run would copy."""
+
+        def work(db: sqlite3.Connection) -> list[tuple[str, int, str]]:
+            return db.execute(
+                "SELECT key, size, reason FROM transfer WHERE status = 'pending' AND (?1 IS NULL OR key > ?1)"
+                " ORDER BY key LIMIT ?2",
+                (after, limit),
+            ).fetchall()
+
+        return await self._db.read(work)
+
+
+_TROUBLE = "UPDATE transfer SET status = ?, code = ?, message = ?, upload = NULL WHERE key = ? AND status = 'claimed'"
+
+
+def _changed(db: sqlite3.Connection, now: ObjectInfo) -> None:
+    columns = ", ".join(f"{name} = ?" for name in ObjectInfo._fields[1:])
+    db.execute(f"UPDATE source SET {columns} WHERE key = ?", (*now[1:], now.key))
+    db.execute(
+        "UPDATE transfer SET status = 'pending', attempts = attempts + 1, scatter = random(), upload = NULL, size = ?"
+        " WHERE key = ? AND status = 'claimed'",
+        (now.size, now.key),
+    )
+
+
+def _transfer(row: tuple[object, ...]) -> Transfer:
+    source = ObjectInfo._make(row[:_WIDTH])
+    destination = ObjectInfo._make(row[_WIDTH : 2 * _WIDTH]) if row[_WIDTH] is not None else None
+    reason, attempts, upload = row[2 * _WIDTH :]
+    state = upload_from_json(upload) if isinstance(upload, str) else None
+    return Transfer(source, destination, reason, attempts, state)  # type: ignore[arg-type]
+
+
+def upload_to_json(state: UploadState) -> str:
+    """An upload's state as text for its column."""
+    return json.dumps(
+        {
+            "id": state.id,
+            "part_size": state.part_size,
+            "source_token": state.source_token,
+            "nonce": state.nonce,
+            "parts": state.parts,
+        }
+    )
+
+
+def upload_from_json(text: str) -> UploadState:
+    """The inverse of `upload_to_json`."""
+    fields = json.loads(text)
+    return UploadState(**{**fields, "parts": tuple(PartDone(*part) for part in fields["parts"])})

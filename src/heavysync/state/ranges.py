@@ -1,0 +1,78 @@
+"""The file of one range: opened for a run, made ready to go on or to begin again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from heavysync.keyspace import KeyRange
+from heavysync.state.database import Database, open_database
+from heavysync.state.extras import Extras
+from heavysync.state.inventory import Inventory, span_of, trim
+from heavysync.state.queue import Queue
+
+MIGRATIONS = ("range.sql",)
+_OF_A_RUN = ("listing", "source", "destination", "transfer", "extra", "progress", "span")
+
+
+class RangeState:
+    """The open file of a range.
+
+    Args:
+        db: the open file.
+        run: the run it is opened for.
+    """
+
+    def __init__(self, db: Database, run: int) -> None:
+        self.inventory = Inventory(db)
+        self.queue = Queue(db, run)
+        self.extras = Extras(db)
+
+
+@asynccontextmanager
+async def open_range(path: Path, *, run: int, span: KeyRange, parent: Path | None = None) -> AsyncIterator[RangeState]:
+    """Open or make the file of a range.
+
+    A file of an earlier run is emptied but for its proofs. A file of this run goes on: what was claimed is pending again,
+    and if the plan ended the range earlier than the file knows, rows beyond that are dropped. A new file takes over the
+    proofs of its span from `parent`, the file of the range it was split from.
+
+    Raises:
+        FatalError: see `open_database`.
+    """
+    async with open_database(path, MIGRATIONS) as db:
+        if parent is not None:
+            await db.read(lambda connection: _inherit(connection, parent, span))
+        await db.write(lambda connection: _make_ready(connection, run, span))
+        yield RangeState(db, run)
+
+
+def _make_ready(db: sqlite3.Connection, run: int, span: KeyRange) -> None:
+    known = span_of(db)
+    if known is not None and known[0] == run:
+        if span.hi is not None and known[1].hi != span.hi:
+            trim(db, span.hi)
+        db.execute("UPDATE transfer SET status = 'pending' WHERE status = 'claimed'")
+        return
+    for table in _OF_A_RUN:
+        db.execute(f"DELETE FROM {table}")
+    db.execute("INSERT INTO span VALUES (1, ?, ?, ?)", (run, span.lo, span.hi))
+    db.execute("INSERT INTO listing (side) VALUES ('source'), ('destination')")
+    db.execute("INSERT INTO progress (one) VALUES (1)")
+
+
+def _inherit(db: sqlite3.Connection, parent: Path, span: KeyRange) -> None:
+    """Copy the proofs of a span from another range's file into a file that belongs to no run yet."""
+    if span_of(db) is not None or not parent.exists():
+        return
+    db.execute("ATTACH DATABASE ? AS parent", (str(parent),))
+    try:
+        db.execute(
+            "INSERT OR IGNORE INTO main.proof SELECT * FROM parent.proof"
+            " WHERE (:lo IS NULL OR key > :lo) AND (:hi IS NULL OR key <= :hi)",
+            {"lo": span.lo, "hi": span.hi},
+        )
+    finally:
+        db.execute("DETACH DATABASE parent")
