@@ -1,0 +1,163 @@
+"""One pass over one range: list and copy, delete, or purge. Idempotent: whatever was done is found in the range's file."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+
+from heavysync.copying import CopyPool, copy_range
+from heavysync.deleting import delete_extras
+from heavysync.events import Listener
+from heavysync.listing import HandBack, Lister
+from heavysync.planning import find_borders
+from heavysync.purging import Purger
+from heavysync.retry import Retrier, StoppedError
+from heavysync.state.inventory import SideName
+from heavysync.state.job import Job, PlannedRange, Run, Totals
+from heavysync.state.ranges import RangeState, open_range
+from heavysync.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What the passes of a run share.
+
+    Args:
+        job: the plan.
+        run: the run.
+        source: where from.
+        destination: where to.
+        retry: the retry policy; its `stopping` ends every pass early.
+        pool: the copiers; None: nothing is copied (dry run).
+        listener: is told what happens.
+        range_rows: keys after which a range hands the rest back.
+        purge_days: threshold of `purge`.
+        null_is_safe: see `Purger`.
+    """
+
+    job: Job
+    run: Run
+    source: Store
+    destination: Store
+    retry: Retrier
+    pool: CopyPool | None
+    listener: Listener
+    range_rows: int
+    purge_days: float = 0.0
+    null_is_safe: bool = False
+
+    async def cut(self, planned: PlannedRange) -> PlannedRange:
+        """Cut a range that was handed back into the pieces it should have; answer the first of them."""
+        if not planned.to_cut:
+            return planned
+        try:
+            borders = await find_borders(self.source, self.retry, planned.span, planned.to_cut)
+            if not borders:
+                borders = await find_borders(self.destination, self.retry, planned.span, planned.to_cut)
+        except StoppedError:
+            return planned
+        span = await self.job.cut(planned.range, borders)
+        return planned._replace(span=span, to_cut=0)
+
+    async def copy(self, planned: PlannedRange, *, most: int, hand_back: HandBack) -> bool:
+        """List a range on both sides and copy what is owed; answer False if the run stopped first."""
+        async with self._open(planned) as state:
+            listed, wake = asyncio.Event(), asyncio.Event()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._list(state, planned, most, hand_back, listed, wake))
+                    if self.pool is not None:
+                        copying = copy_range(state.queue, self.pool, listed=listed, wake=wake, listener=self.listener)
+                        group.create_task(copying)
+            except* StoppedError:
+                listed.clear()
+            if not listed.is_set():
+                return False
+            if self.pool is not None:
+                if await state.queue.owed():
+                    return False
+                await state.queue.forget_stale_proofs()
+            await self.job.advance(planned.range, before="planned", after="copied", totals=await totals_of(state))
+        return True
+
+    async def _list(
+        self,
+        state: RangeState,
+        planned: PlannedRange,
+        most: int,
+        hand_back: HandBack,
+        listed: asyncio.Event,
+        wake: asyncio.Event,
+    ) -> None:
+        stores: dict[SideName, Store] = {"source": self.source, "destination": self.destination}
+        lister = Lister(state.inventory, stores, self.retry, listener=self.listener, wake=wake)
+        if await lister.run(planned.span, most=most, hand_back=hand_back):
+            listed.set()
+        wake.set()
+
+    async def delete(self, planned: PlannedRange) -> bool:
+        """Delete the range's extra objects; answer False if the run stopped first."""
+        step = partial(
+            delete_extras,
+            source=self.source,
+            destination=self.destination,
+            retry=self.retry,
+            listener=self.listener,
+        )
+        async with self._open(planned) as state:
+            try:
+                if not await step(state.extras):
+                    return False
+            except StoppedError:
+                return False
+            await self.job.advance(planned.range, before="copied", after="deleted", totals=await totals_of(state))
+        return True
+
+    async def purge(self, planned: PlannedRange) -> bool:
+        """Purge the range's old noncurrent versions; answer False if the run stopped first."""
+        purger = Purger(
+            self.destination,
+            self.retry,
+            listener=self.listener,
+            days=self.purge_days,
+            null_is_safe=self.null_is_safe,
+        )
+        async with self._open(planned) as state:
+            if not await purger.run(state.extras, planned.span):
+                return False
+            await self.job.advance(planned.range, before="deleted", after="purged", totals=await totals_of(state))
+        return True
+
+    def _open(self, planned: PlannedRange) -> AbstractAsyncContextManager[RangeState]:
+        parent = None if planned.parent is None else self.job.range_file(planned.parent)
+        return open_range(self.job.range_file(planned.range), run=self.run.number, span=planned.span, parent=parent)
+
+
+async def totals_of(state: RangeState) -> Totals:
+    """What the file of a range adds up to."""
+    listings = await state.inventory.listings()
+    queued, queued_bytes, extra = await state.inventory.count()
+    settled = await state.queue.settled()
+    extras = await state.extras.counts()
+    purge = await state.extras.purge_progress()
+    return Totals(
+        source_objects=listings["source"].objects,
+        source_bytes=listings["source"].size,
+        destination_objects=listings["destination"].objects,
+        destination_bytes=listings["destination"].size,
+        extra=extra,
+        to_copy=queued,
+        to_copy_bytes=queued_bytes,
+        copied=settled.copied,
+        copied_bytes=settled.copied_bytes,
+        proven=settled.proven,
+        skipped=settled.skipped,
+        failed=settled.failed,
+        deleted=extras.get("deleted", 0),
+        kept=extras.get("kept", 0),
+        delete_failed=extras.get("failed", 0),
+        purged=purge.purged,
+        purge_failed=purge.failed,
+    )

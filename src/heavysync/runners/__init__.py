@@ -1,0 +1,1 @@
+"""Where engines run. `inline`: several ranges at once in this process."""

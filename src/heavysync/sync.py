@@ -1,0 +1,395 @@
+"""START HERE: one synchronisation, from two addresses to a report.
+
+`sync` opens the state and the stores; `SyncRun.run` is the passes in order: list and copy, the guards, delete, purge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from heavysync.copying import CopyPool, open_pool
+from heavysync.engine import Engine
+from heavysync.errors import FatalError, GuardError, HeavysyncError, NotFoundError, UsageError
+from heavysync.events import Listener, ListingDone, Moved, Notice, PhaseStarted, ignore
+from heavysync.objects import BucketInfo, Location
+from heavysync.options import SyncOptions
+from heavysync.pacing import ByteBudget
+from heavysync.retry import BASE_S, Retrier
+from heavysync.runners.inline import InlineRunner
+from heavysync.state.directory import default_directory, owned
+from heavysync.state.job import Job, PlannedRange, Run, Totals, open_job
+from heavysync.state.queue import Trouble
+from heavysync.state.ranges import open_range
+from heavysync.stores import open_store
+from heavysync.stores.base import Store
+from heavysync.transfer import Context
+
+Status = Literal["done", "failed", "refused", "stopped"]
+EXIT_CODES: dict[Status, int] = {"done": 0, "failed": 1, "refused": 4, "stopped": 130}
+
+TOLD = 20
+"""Troubles that a report names one by one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One thing that a dry run would do.
+
+    Args:
+        action: "copy" or "delete".
+        key: relative to the prefixes.
+        size: bytes.
+    """
+
+    action: Literal["copy", "delete"]
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """How a run ended.
+
+    Args:
+        status: "done": in sync. "failed": finished, but for some objects. "refused": a guard stopped it. "stopped": it can
+            be resumed.
+        run: its number in the state directory.
+        resumed: it went on with an interrupted run.
+        dry_run: nothing was changed.
+        totals: what was listed, copied, deleted, purged.
+        message: one sentence.
+        troubles: the first 20 objects that failed or were skipped.
+        state: the state directory.
+    """
+
+    status: Status
+    run: int
+    resumed: bool
+    dry_run: bool
+    totals: Totals
+    message: str
+    troubles: list[Trouble] = field(default_factory=list)
+    state: Path
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command: 0, 1, 4 or 130."""
+        return EXIT_CODES[self.status]
+
+
+async def sync(
+    source: str,
+    destination: str,
+    options: SyncOptions | None = None,
+    *,
+    listener: Listener = ignore,
+    stop: asyncio.Event | None = None,
+    planned: Callable[[Planned], None] | None = None,
+    retry_base_s: float = BASE_S,
+) -> SyncReport:
+    """Make `destination` equal to `source`.
+
+    Args:
+        source: `s3://bucket[/prefix]` or `gs://bucket[/prefix]`.
+        destination: the same.
+        options: see `SyncOptions`.
+        listener: is told what happens, a page or a batch at a time.
+        stop: when it is set, the run finishes what is under way, commits, and reports "stopped".
+        planned: a dry run calls it for everything that would be done.
+        retry_base_s: seconds of the first wait after a transient error.
+
+    Raises:
+        UsageError: the addresses or options make no sense.
+        FatalError: the run cannot start or go on; started again, it goes on where it was.
+    """
+    options = options or SyncOptions()
+    ends = Location.parse(source), Location.parse(destination)
+    check_apart(*ends, options)
+    directory = options.state or default_directory(*ends, Path.home() / ".local" / "state")
+    retry = Retrier(listener, base_s=retry_base_s)
+    retry.stopping = stop or retry.stopping
+    try:
+        with owned(directory):
+            async with open_job(directory, *ends) as job, _open_stores(ends, options) as stores:
+                return await SyncRun(job, *stores, options, retry, listener).run(planned)
+    except BaseExceptionGroup as group:
+        raise _cause(group) from group
+
+
+def check_apart(source: Location, destination: Location, options: SyncOptions) -> None:
+    """Refuse two addresses of which one lies inside the other.
+
+    Raises:
+        UsageError: they do.
+    """
+    if options.source.endpoint_url != options.destination.endpoint_url:
+        return
+    if source == destination:
+        raise UsageError(f"{source} is both source and destination")
+    if source.contains(destination) or destination.contains(source):
+        raise UsageError(f"{source} and {destination} lie inside each other: a run would copy or delete its own copies")
+
+
+@asynccontextmanager
+async def _open_stores(ends: tuple[Location, Location], options: SyncOptions) -> AsyncIterator[tuple[Store, Store]]:
+    connections = 2 * options.concurrency + 64  # one a worker, more for parts of large objects and for listers
+    async with AsyncExitStack() as stack:
+        source = await stack.enter_async_context(open_store(ends[0], options.source, connections=connections))
+        destination = await stack.enter_async_context(
+            open_store(ends[1], options.destination, connections=connections, storage_class=options.storage_class)
+        )
+        yield source, destination
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error of a group that a person should see."""
+    flat = [_cause(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    return next((error for error in flat if isinstance(error, HeavysyncError)), flat[0])
+
+
+class SyncRun:
+    """One run over open state and stores."""
+
+    def __init__(
+        self,
+        job: Job,
+        source: Store,
+        destination: Store,
+        options: SyncOptions,
+        retry: Retrier,
+        listener: Listener,
+    ) -> None:
+        self._job = job
+        self._source = source
+        self._destination = destination
+        self._options = options
+        self._retry = retry
+        self._listener = listener
+
+    async def run(self, planned: Callable[[Planned], None] | None) -> SyncReport:
+        """The passes in order."""
+        options = self._options
+        bucket = await self._prepare()
+        run = await self._job.begin(
+            meaning=options.meaning(),
+            options=options.describe(),
+            dry_run=options.dry_run,
+            restart=options.restart,
+        )
+        try:
+            status, message = await self._passes(run, bucket)
+        except (HeavysyncError, BaseExceptionGroup) as error:
+            shown = _cause(error) if isinstance(error, BaseExceptionGroup) else error
+            await self._job.finish(run, status="stopped", message=str(shown), totals=await self._job.totals())
+            raise shown from None
+        totals = await self._job.totals()
+        if options.dry_run and planned is not None and status != "stopped":
+            await self._tell_plan(run, planned)
+        troubles = await self._troubles(run) if totals.failed or totals.skipped or totals.delete_failed else []
+        await self._job.finish(run, status=status, message=message, totals=totals)
+        return SyncReport(
+            status=status,
+            run=run.number,
+            resumed=run.resumed,
+            dry_run=options.dry_run,
+            totals=totals,
+            message=message,
+            troubles=troubles,
+            state=self._job.directory,
+        )
+
+    async def _passes(self, run: Run, bucket: BucketInfo) -> tuple[Status, str]:
+        options = self._options
+        runner = InlineRunner(self._job, at_once=options.ranges_at_once, stopping=self._retry.stopping)
+        async with self._pool() as pool:
+            engine = Engine(
+                job=self._job,
+                run=run,
+                source=self._source,
+                destination=self._destination,
+                retry=self._retry,
+                pool=pool,
+                listener=self._listener,
+                range_rows=options.range_rows,
+                purge_days=options.purge_noncurrent,
+                null_is_safe=bucket.versioning == "enabled",
+            )
+            self._listener(PhaseStarted("list and copy"))
+            if not await runner.run("planned", partial(self._copy, engine, runner)):
+                return "stopped", "stopped while listing and copying"
+        self._listener(ListingDone())
+        totals = await self._job.totals()
+        try:
+            may_delete = self._guard(totals)
+        except GuardError as error:
+            return "refused", str(error)
+        if options.dry_run:
+            return "done", "dry run: nothing was changed"
+        if may_delete:
+            self._listener(PhaseStarted("delete"))
+            if not await runner.run("copied", engine.delete):
+                return "stopped", "stopped while deleting"
+        else:
+            await self._job.skip_pass(before="copied", after="deleted")
+        if options.purge_noncurrent > 0 and bucket.versioning != "off":
+            self._listener(PhaseStarted("purge"))
+            if not await runner.run("deleted", engine.purge):
+                return "stopped", "stopped while purging"
+        else:
+            await self._job.skip_pass(before="deleted", after="purged")
+        return self._verdict(await self._job.totals(), may_delete=may_delete)
+
+    async def _copy(self, engine: Engine, runner: InlineRunner, planned: PlannedRange) -> bool:
+        """List and copy a range; what it hands back becomes a range of its own."""
+        options = self._options
+        planned = await engine.cut(planned)
+        if planned.to_cut:
+            return False
+        is_first = planned.span.lo is None and planned.span.hi is None
+        most = min(options.first_rows, options.range_rows) if is_first else options.range_rows
+        pieces = 2 * options.ranges_at_once if is_first else 2
+
+        async def hand_back(at: str) -> None:
+            await self._job.hand_back(planned.range, at, pieces=pieces)
+            await runner.announce()
+
+        return await engine.copy(planned, most=most, hand_back=hand_back)
+
+    @asynccontextmanager
+    async def _pool(self) -> AsyncIterator[CopyPool | None]:
+        options = self._options
+        if options.dry_run:
+            yield None
+            return
+        context = Context(
+            source=self._source,
+            destination=self._destination,
+            retry=self._retry,
+            budget=ByteBudget(options.memory),
+            moved=lambda size: self._listener(Moved(size)),
+            server_side=options.server_side_copy and self._source.copy_domain == self._destination.copy_domain,
+            part_size=options.part_size,
+            tags=options.tags,
+        )
+        async with open_pool(context, concurrency=options.concurrency) as pool:
+            yield pool
+
+    async def _prepare(self) -> BucketInfo:
+        """Look at both buckets before anything else; create the destination where that was asked for.
+
+        Raises:
+            FatalError: a bucket is missing, or purging is impossible there.
+        """
+        options, there = self._options, self._destination.location
+        try:
+            await self._retry(f"look at {self._source.location}", self._source.read_bucket)
+        except NotFoundError as error:
+            raise FatalError(f"source bucket of {self._source.location} does not exist: {error}") from error
+        try:
+            bucket = await self._retry(f"look at {there}", self._destination.read_bucket)
+        except NotFoundError as error:
+            if not options.create_bucket or options.dry_run:
+                raise FatalError(
+                    f"destination bucket of {there} does not exist: create it, or give --create-bucket"
+                ) from error
+            create = partial(self._destination.create_bucket, options.bucket_location, options.storage_class)
+            await self._retry(f"create {there}", create)
+            bucket = await self._retry(f"look at {there}", self._destination.read_bucket)
+        if options.enable_versioning and bucket.versioning != "enabled" and not options.dry_run:
+            await self._retry(f"enable versioning of {there}", self._destination.enable_versioning)
+            bucket = await self._retry(f"look at {there}", self._destination.read_bucket)
+        if options.purge_noncurrent > 0 and bucket.mfa_delete:
+            raise FatalError(f"{there} demands a one-time password for every deleted version: it cannot be purged")
+        if options.purge_noncurrent > 0 and bucket.versioning == "off":
+            self._listener(Notice(f"{there} has no versioning, so there is nothing to purge"))
+        return bucket
+
+    def _guard(self, totals: Totals) -> bool:
+        """Whether the deleting pass may run.
+
+        Raises:
+            GuardError: what the listings say looks like a mistake.
+        """
+        options, source = self._options, self._source.location
+        if totals.source_objects == 0 and (source.prefix or (options.delete and totals.destination_objects)):
+            raise GuardError(
+                f"the source {source} has no objects: nothing was deleted; check its name"
+                + (" (a prefix means the keys below it)" if source.prefix else "")
+                + ", or empty the destination by other means"
+            )
+        if not options.delete or totals.extra == 0:
+            return False
+        if not options.max_delete.allows(totals.extra, totals.destination_objects):
+            raise GuardError(
+                f"{totals.extra} of {totals.destination_objects} destination objects are not in the source: that is more "
+                f"than --max-delete {options.max_delete} allows, so nothing was deleted"
+            )
+        if totals.failed and not options.delete_despite_errors:
+            self._listener(
+                Notice(
+                    f"{totals.failed} objects could not be copied, so nothing is deleted"
+                    " (--delete-despite-errors lifts that)"
+                )
+            )
+            return False
+        return True
+
+    def _verdict(self, totals: Totals, *, may_delete: bool) -> tuple[Status, str]:
+        failed = totals.failed + totals.delete_failed + totals.purge_failed
+        if failed:
+            return "failed", f"finished, but {failed} objects failed"
+        if totals.extra and not may_delete:
+            return (
+                "done",
+                f"in sync, but for {totals.extra} destination objects that the source does not have",
+            )
+        return "done", "in sync"
+
+    async def _ranges(self, run: Run) -> AsyncIterator[PlannedRange]:
+        last = 0
+        phases = ("planned", "copied", "deleted", "purged")
+        del run
+        for phase in phases:
+            last = 0
+            while found := await self._job.next_ranges(phase, after=last, limit=64):  # type: ignore[arg-type]
+                for planned in found:
+                    yield planned
+                last = found[-1].range
+
+    async def _troubles(self, run: Run) -> list[Trouble]:
+        """The first objects that failed, then those that were skipped."""
+        found: list[Trouble] = []
+        async for planned in self._ranges(run):
+            path = self._job.range_file(planned.range)
+            async with open_range(path, run=run.number, span=planned.span) as state:
+                found += await state.queue.troubles(TOLD)
+                found += [
+                    Trouble(key, status, code or "", message or "")
+                    for key, status, code, message in await state.extras.failures(TOLD)
+                ]
+        return sorted(found, key=lambda trouble: (trouble.status, trouble.key))[:TOLD]
+
+    async def _tell_plan(self, run: Run, planned: Callable[[Planned], None]) -> None:
+        """Tell everything that a dry run found to do."""
+        async for part in self._ranges(run):
+            path = self._job.range_file(part.range)
+            async with open_range(path, run=run.number, span=part.span) as state:
+                after: str | None = None
+                while rows := await state.queue.pending_keys(after, 1000):
+                    for key, size, _ in rows:
+                        planned(Planned(action="copy", key=key, size=size))
+                    after = rows[-1][0]
+                if not self._options.delete:
+                    continue
+                await state.extras.find()
+                after = None
+                while extra := await state.extras.pending(after, 1000):
+                    for info in extra:
+                        planned(Planned(action="delete", key=info.key, size=info.size))
+                    after = extra[-1].key

@@ -1,0 +1,175 @@
+"""What every way of copying shares: the two stores, verified reads, the stamp, and the outcome of a finished write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from secrets import token_hex
+from typing import TypeVar
+
+from heavysync.checksums import Stamp, contradiction, crc32c_text, digest, listing_proves
+from heavysync.errors import ConditionError, NotFoundError, PermanentError
+from heavysync.objects import (
+    STAMP_KEY,
+    ByteRange,
+    Content,
+    Digests,
+    Metadata,
+    ObjectInfo,
+    UploadState,
+    Written,
+)
+from heavysync.outcomes import Done
+from heavysync.pacing import ByteBudget
+from heavysync.retry import Retrier
+from heavysync.stores.base import Store
+
+T = TypeVar("T")
+
+SaveUpload = Callable[[str, UploadState | None], Awaitable[None]]
+"""Keeps how far the upload of a key has come; returns when it is committed."""
+
+CORRUPT_READS = 3
+"""So often bytes that contradict their digest are read again before the object counts as corrupt."""
+
+_THREAD_FROM = 1 << 20  # hashing 1 MiB takes 1.4 ms; from here on it leaves the event loop
+
+
+class SourceGoneError(Exception):
+    """The source object does not exist any more."""
+
+
+class SourceChangedError(Exception):
+    """The source object is not the listed one any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a worker needs to copy objects.
+
+    Args:
+        source: where from.
+        destination: where to.
+        retry: the retry policy.
+        budget: bytes of content in memory.
+        moved: is told of bytes that have arrived.
+        server_side: let the provider copy; both stores are of one `copy_domain`.
+        part_size: wanted bytes of a part, or None.
+        parts_at_once: parts of one object in flight.
+        tags: copy tags.
+    """
+
+    source: Store
+    destination: Store
+    retry: Retrier
+    budget: ByteBudget
+    moved: Callable[[int], None]
+    server_side: bool = False
+    part_size: int | None = None
+    parts_at_once: int = 8
+    tags: bool = False
+
+
+async def from_source(context: Context, operation: str, step: Callable[[], Awaitable[T]]) -> T:
+    """Run a step on the source, with retries.
+
+    Raises:
+        SourceGoneError: the object is gone.
+        SourceChangedError: it is another one now.
+    """
+    try:
+        return await context.retry(operation, step)
+    except NotFoundError as error:
+        raise SourceGoneError(str(error)) from error
+    except ConditionError as error:
+        raise SourceChangedError(str(error)) from error
+
+
+async def read_part(context: Context, info: ObjectInfo, span: ByteRange) -> tuple[Content, Digests]:
+    """Read a span of the source and compute its digests."""
+    content = await from_source(context, f"read {info.key}", partial(context.source.read, info, span))
+    return content, await digests_of(content)
+
+
+async def read_whole(context: Context, info: ObjectInfo) -> tuple[Content, Digests]:
+    """Read the whole source object and verify it against every digest that is known of it.
+
+    Raises:
+        PermanentError: the bytes contradicted a digest each of three times.
+    """
+    trouble = None
+    for _ in range(CORRUPT_READS):
+        content = await from_source(context, f"read {info.key}", partial(context.source.read, info, None))
+        digests = await digests_of(content)
+        trouble = contradiction(info, content, digests)
+        if trouble is None:
+            return content, digests
+    raise PermanentError(f"read {info.key}: {trouble}; read {CORRUPT_READS} times", code="corrupt")
+
+
+async def digests_of(content: Content) -> Digests:
+    """Compute digests, in a thread where it takes longer than a millisecond."""
+    if content.size < _THREAD_FROM:
+        return digest(content.chunks)
+    return await asyncio.to_thread(digest, content.chunks)
+
+
+async def metadata_for(context: Context, info: ObjectInfo, metadata: Metadata | None, stamp: Stamp) -> Metadata:
+    """What the copy shall carry: the source's metadata and tags, and our stamp if there is room for it.
+
+    Raises:
+        PermanentError: the destination cannot keep the source's metadata.
+    """
+    own = metadata or Metadata()
+    tags = own.tags
+    if context.tags:
+        tags = await from_source(context, f"tags of {info.key}", partial(context.source.read_tags, info))
+    user = {name: value for name, value in own.user.items() if name != STAMP_KEY}
+    stamped = _with(own, {**user, STAMP_KEY: str(stamp)}, tags)
+    if context.destination.metadata_error(stamped) is None:
+        return stamped
+    plain = _with(own, user, tags)
+    if error := context.destination.metadata_error(plain):
+        raise PermanentError(f"{info.key}: {error}", code="metadata")
+    return plain
+
+
+def _with(own: Metadata, user: dict[str, str], tags: tuple[tuple[str, str], ...]) -> Metadata:
+    return Metadata(
+        content_type=own.content_type,
+        cache_control=own.cache_control,
+        content_disposition=own.content_disposition,
+        content_language=own.content_language,
+        content_encoding=own.content_encoding,
+        expires=own.expires,
+        website_redirect=own.website_redirect,
+        user=user,
+        tags=tags,
+    )
+
+
+def new_nonce() -> str:
+    """A nonce for one write."""
+    return token_hex(8)
+
+
+def done(info: ObjectInfo, written: Written, *, digests: Digests | None = None, copied: bool = True) -> Done:
+    """The outcome of an object that is at the destination as `written`."""
+    there = ObjectInfo(info.key, info.size, written.etag, md5=written.md5, crc32c=written.crc32c, version=written.version)
+    return Done(
+        key=info.key,
+        source_token=info.token,
+        destination_token=there.token,
+        size=info.size,
+        md5=(digests.md5.hex() or None) if digests else info.md5,
+        crc32c=crc32c_text(digests.crc32c) if digests else info.crc32c,
+        listing_proves=listing_proves(info, there),
+        copied=copied,
+    )
+
+
+def written_as(info: ObjectInfo) -> Written:
+    """A destination object that was looked at, as if it had just been written."""
+    return Written(info.etag, info.version, info.size, info.md5, info.crc32c)

@@ -1,0 +1,285 @@
+"""A large object, part by part: several at once, resumable, and verified as a whole before it appears.
+
+Parts are read, and their memory is taken, in the order of their numbers. Where the destination takes parts only in order
+(a GCS session), writes wait for their turn, so that the next part is read while the last is written. The md5 of the
+whole, where it is the only digest known, is computed in that order, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import pairwise
+
+from heavysync.checksums import Stamp, combine_crc32c, crc32c_text, multipart_etag
+from heavysync.errors import ConditionError, ObjectError, PermanentError, TransientError, UploadGoneError
+from heavysync.objects import ByteRange, Content, Digests, Metadata, Part, PartDone, Written
+from heavysync.outcomes import Done, Failed, Transfer
+from heavysync.parts import part_size_for, plan_parts
+from heavysync.stores.base import Upload
+from heavysync.transfer.context import (
+    CORRUPT_READS,
+    Context,
+    SaveUpload,
+    SourceChangedError,
+    SourceGoneError,
+    done,
+    from_source,
+    metadata_for,
+    new_nonce,
+    read_part,
+)
+from heavysync.transfer.settle import destination_changed, settle_write
+
+_RESTARTS = 3  # so often an upload that died under our hands is begun again before the object counts as failed
+
+
+class _CorruptError(Exception):
+    """The parts do not add up to the object that the source says it has."""
+
+
+async def copy_in_parts(
+    transfer: Transfer, context: Context, save_upload: SaveUpload, *, server_side: bool = False
+) -> Done | Failed:
+    """Copy one object by an upload of parts, going on with the one that the transfer remembers."""
+    attempt = transfer
+    gone = corrupt = 0
+    while True:
+        relay = _Relay(attempt, context, save_upload, server_side=server_side)
+        try:
+            return await relay.run()
+        except UploadGoneError:
+            gone += 1
+            if gone > _RESTARTS:
+                raise
+        except _CorruptError as error:
+            corrupt += 1
+            if corrupt >= CORRUPT_READS:
+                raise PermanentError(f"{attempt.source.key}: {error}; copied {corrupt} times", code="corrupt") from error
+        await save_upload(transfer.source.key, None)
+        attempt = transfer._replace(upload=None)
+
+
+class _Relay:
+    """One attempt to bring one object over in parts."""
+
+    def __init__(self, transfer: Transfer, context: Context, save_upload: SaveUpload, *, server_side: bool) -> None:
+        self._transfer = transfer
+        self._info = transfer.source
+        self._context = context
+        self._save_upload = save_upload
+        self._server_side = server_side
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._hashed = 0  # bytes that went into it, from the start and without a gap
+        self._nonce = ""
+        self._is_md5_etag = True
+
+    async def run(self) -> Done | Failed:
+        """Begin or resume, move all parts, verify, complete."""
+        info, context = self._info, self._context
+        source_part = await from_source(context, f"look at {info.key}", partial(context.source.part_size, info))
+        size = part_size_for(info.size, context.destination.limits, wanted=context.part_size, source_part_size=source_part)
+        upload = await self._resume()
+        if isinstance(upload, Written):
+            return done(info, upload)
+        if upload is None:
+            upload = await self._begin(size)
+        try:
+            await self._move(upload)
+            digests = self._verify(upload, source_part)
+            written = await self._complete(upload, digests)
+        except (ObjectError, SourceGoneError, SourceChangedError, _CorruptError):
+            await context.retry(f"abort upload of {info.key}", upload.abort)
+            raise
+        if written is None:
+            return destination_changed(info, ConditionError("the condition of the upload failed"))
+        return done(info, written, digests=None if self._server_side else digests)
+
+    async def _resume(self) -> Upload | Written | None:
+        """Take up the upload that the transfer remembers, unless it is dead or was for another content.
+
+        A dead one may have been completed just before an earlier process was killed: then its object is there.
+        """
+        state, info, context = self._transfer.upload, self._info, self._context
+        if state is None:
+            return None
+        step = partial(
+            context.destination.resume_upload,
+            info.key,
+            state,
+            size=info.size,
+            replaces=self._transfer.destination,
+        )
+        try:
+            upload = await context.retry(f"resume upload of {info.key}", step)
+        except UploadGoneError:
+            if state.source_token != info.token:
+                return None
+            return await settle_write(context, info, state.nonce, None)
+        if state.source_token != info.token:
+            await context.retry(f"abort upload of {info.key}", upload.abort)
+            return None
+        self._nonce = state.nonce
+        return upload
+
+    async def _begin(self, part_size: int) -> Upload:
+        """Begin an upload with the source's metadata, and keep its identity before the first part is sent."""
+        info, context = self._info, self._context
+        self._nonce = new_nonce()
+        stamp = Stamp(info.size, info.token, self._nonce, crc32c=info.crc32c or "")
+        metadata = await metadata_for(context, info, await self._metadata(), stamp)
+        step = partial(
+            context.destination.begin_upload,
+            info.key,
+            metadata,
+            size=info.size,
+            part_size=part_size,
+            source_token=info.token,
+            nonce=self._nonce,
+            replaces=self._transfer.destination,
+        )
+        upload = await context.retry(f"begin upload of {info.key}", step)
+        await self._save_upload(info.key, upload.state)
+        return upload
+
+    async def _metadata(self) -> Metadata | None:
+        """The source's metadata: from its listing, or by a look at it."""
+        info, context = self._info, self._context
+        if info.metadata is not None:
+            return Metadata.from_json(info.metadata)
+        if not info.etag:
+            return None  # a listing with generations has metadata wherever there are any
+        now = await context.retry(f"look at {info.key}", partial(context.source.stat, info.key))
+        if now is None:
+            raise SourceGoneError(info.key)
+        if now.token != info.token:
+            raise SourceChangedError(info.key)
+        return None if now.metadata is None else Metadata.from_json(now.metadata)
+
+    async def _move(self, upload: Upload) -> None:
+        """Move the parts that are missing, several at a time."""
+        acknowledged = {part.number for part in upload.state.parts}
+        parts = plan_parts(self._info.size, upload.state.part_size)
+        missing = [part for part in parts if part.number not in acknowledged]
+        queue, turns, gate = iter(missing), _Turns(missing), asyncio.Lock()
+        workers = min(self._context.parts_at_once, len(missing))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(workers):
+                    group.create_task(self._worker(upload, queue, gate, turns))
+        except BaseExceptionGroup as group_error:
+            raise _first(group_error) from None
+
+    async def _worker(self, upload: Upload, queue: Iterator[Part], gate: asyncio.Lock, turns: _Turns) -> None:
+        budget = self._context.budget
+        while True:
+            async with gate:  # parts take their memory in the order of their numbers, so the lowest never waits in vain
+                part = next(queue, None)
+                if part is None:
+                    return
+                if self._context.retry.stopping.is_set():
+                    self._context.retry.stop_now()
+                size = 0 if self._server_side else min(part.size, budget.limit)
+                await budget.acquire(size)
+            try:
+                await self._bring_part(upload, part, turns)
+            finally:
+                budget.release(size)
+            await self._save_upload(self._info.key, upload.state)
+            self._context.moved(part.size)
+
+    async def _bring_part(self, upload: Upload, part: Part, turns: _Turns) -> None:
+        info, context = self._info, self._context
+        name = f"part {part.number} of {info.key}"
+        if self._server_side:
+            await from_source(context, f"copy {name}", partial(upload.copy_part, context.source, info, part))
+            return
+        content, digests = await read_part(context, info, ByteRange(part.start, part.end))
+        self._is_md5_etag = self._is_md5_etag and content.is_md5_etag
+        in_order = not context.destination.limits.parallel_parts
+        async with turns.of(part.number):
+            await self._hash_in_order(part, content)
+            if in_order:
+                await context.retry(f"write {name}", partial(upload.write_part, part, content, digests))
+        if not in_order:
+            await context.retry(f"write {name}", partial(upload.write_part, part, content, digests))
+
+    async def _hash_in_order(self, part: Part, content: Content) -> None:
+        """Carry the md5 of the whole on, where it will be wanted and no part was left out."""
+        if self._wants_md5() and part.start == self._hashed:
+            await asyncio.to_thread(_update, self._md5, content)
+            self._hashed = part.end
+
+    def _wants_md5(self) -> bool:
+        return self._info.crc32c is None and self._info.candidate_md5 is not None
+
+    def _verify(self, upload: Upload, source_part: int | None) -> Digests:
+        """Hold what was read against what the source says of the whole object."""
+        info, state = self._info, upload.state
+        parts = plan_parts(info.size, state.part_size)
+        by_number = {part.number: part for part in state.parts}
+        ordered: list[PartDone] = [by_number[part.number] for part in parts]
+        if self._server_side:
+            return Digests(b"", 0)
+        sums = [(part.crc32c, planned.size) for part, planned in zip(ordered, parts, strict=True)]
+        crc = combine_crc32c(sums)
+        if info.crc32c is not None and crc32c_text(crc) != info.crc32c:
+            raise _CorruptError(f"the parts have crc32c {crc32c_text(crc)}, the provider says {info.crc32c}")
+        if source_part == state.part_size and "-" in info.etag:
+            etag = multipart_etag([bytes.fromhex(part.md5) for part in ordered])
+            if etag != info.etag:
+                # KMS gives other ETags; then the parts cannot be held against it
+                self._doubt(etag)
+        if self._hashed == info.size and self._wants_md5():
+            if self._md5.hexdigest() != info.candidate_md5:
+                self._doubt(self._md5.hexdigest())
+            return Digests(self._md5.digest(), crc)
+        return Digests(b"", crc)
+
+    def _doubt(self, found: str) -> None:
+        if self._is_md5_etag:
+            raise _CorruptError(f"the parts give the ETag {found}, the provider says {self._info.etag}")
+
+    async def _complete(self, upload: Upload, digests: Digests) -> Written | None:
+        """Make the object appear; None: somebody else wrote the destination."""
+        known = None if self._server_side else digests
+        try:
+            return await self._context.retry(f"complete upload of {self._info.key}", partial(upload.complete, known))
+        except ConditionError:
+            settled = await settle_write(self._context, self._info, self._nonce, known)
+            if settled is None:
+                await self._context.retry(f"abort upload of {self._info.key}", upload.abort)
+            return settled
+
+
+class _Turns:
+    """Lets the holders of part numbers pass one after the other."""
+
+    def __init__(self, parts: list[Part]) -> None:
+        self._next = {part.number: following.number for part, following in pairwise(parts)}
+        self._open = {part.number: asyncio.Event() for part in parts}
+        if parts:
+            self._open[parts[0].number].set()
+
+    @asynccontextmanager
+    async def of(self, number: int) -> AsyncIterator[None]:
+        """Wait for the turn of a part; the next one's comes when the block ends well."""
+        await self._open[number].wait()
+        yield
+        following = self._next.get(number)
+        if following is not None:
+            self._open[following].set()
+
+
+def _update(md5: hashlib._Hash, content: Content) -> None:
+    for chunk in content.chunks:
+        md5.update(chunk)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that says most about why a group of parts ended."""
+    errors = [_first(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    return next((error for error in errors if not isinstance(error, TransientError)), errors[0])

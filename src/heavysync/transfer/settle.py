@@ -1,0 +1,43 @@
+"""When a write was refused: was it our own earlier attempt that had succeeded unseen, or somebody else?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from heavysync.checksums import Stamp, md5_hex
+from heavysync.errors import ConditionError
+from heavysync.objects import STAMP_KEY, Digests, Metadata, ObjectInfo, Written
+from heavysync.outcomes import Failed
+from heavysync.transfer.context import Context, written_as
+
+
+async def settle_write(context: Context, info: ObjectInfo, nonce: str, digests: Digests | None) -> Written | None:
+    """After a refused condition: whether what is at the destination is our own write whose answer was lost."""
+    there = await context.retry(f"look at {info.key}", partial(context.destination.stat, info.key))
+    if there is None or there.size != info.size:
+        return None
+    stamp = stamp_of(there)
+    md5 = digests.md5.hex() if digests else ""
+    if stamp is not None and (
+        (nonce and stamp.nonce == nonce) or (md5 and stamp.source_token == info.token and md5_hex(stamp.md5) == md5)
+    ):
+        return written_as(there)
+    return written_as(there) if md5 and there.candidate_md5 == md5 else None
+
+
+def destination_changed(info: ObjectInfo, error: ConditionError) -> Failed:
+    """Somebody else wrote the destination object since it was listed: it is left alone, and said."""
+    return Failed(
+        info.key,
+        "destination-changed",
+        f"{info.key}: the destination object was written by somebody else since it was listed, so it was left alone;"
+        f" the next run compares it again ({error})",
+    )
+
+
+def stamp_of(info: ObjectInfo) -> Stamp | None:
+    """The stamp in an object's metadata, if they are known and have one."""
+    if info.metadata is None:
+        return None
+    text = Metadata.from_json(info.metadata).user.get(STAMP_KEY)
+    return None if text is None else Stamp.parse(text)

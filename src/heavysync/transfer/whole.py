@@ -1,0 +1,138 @@
+"""One object: which way it goes, and what becomes of it when it is gone, changed, or written by somebody else."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from heavysync.checksums import Stamp, crc32c_text, md5_hex, md5_text
+from heavysync.errors import ConditionError, ObjectError
+from heavysync.objects import ObjectInfo
+from heavysync.outcomes import Changed, Done, Failed, Outcome, Released, Skipped, Transfer
+from heavysync.parts import DEFAULT_PART_SIZE
+from heavysync.retry import StoppedError
+from heavysync.transfer.context import (
+    Context,
+    SaveUpload,
+    SourceChangedError,
+    SourceGoneError,
+    done,
+    metadata_for,
+    new_nonce,
+    read_whole,
+    written_as,
+)
+from heavysync.transfer.large import copy_in_parts
+from heavysync.transfer.server_side import copy_server_side
+from heavysync.transfer.settle import destination_changed, settle_write, stamp_of
+
+MOST_CHANGES = 20
+"""So often a source object may change under our hands in one run before it counts as failed."""
+
+
+async def copy_object(transfer: Transfer, context: Context, save_upload: SaveUpload) -> Outcome:
+    """Bring one object to the destination, and say what became of it.
+
+    Transient errors are retried for ever; when the run stops, the transfer is released. What was already uploaded of a
+    large object stays there and is kept by `save_upload`.
+
+    Raises:
+        FatalError: the run cannot go on.
+    """
+    key = transfer.source.key
+    try:
+        return await _bring(transfer, context, save_upload)
+    except SourceGoneError:
+        return Skipped(key, "vanished", "the source object was removed meanwhile")
+    except SourceChangedError:
+        return await _look_again(transfer, context)
+    except StoppedError:
+        return Released(key)
+    except ObjectError as error:
+        return Failed(key, error.code, str(error))
+
+
+async def _bring(transfer: Transfer, context: Context, save_upload: SaveUpload) -> Outcome:
+    info = transfer.source
+    if not info.key and not context.destination.location.prefix:
+        return Skipped("", "root-marker", "the marker of the source prefix itself has no name at the destination")
+    if error := context.destination.name_error(info.key):
+        return Failed(info.key, "name", error)
+    if transfer.reason == "unproven" and (proven := await _prove(transfer, context)):
+        return proven
+    if context.server_side:
+        return await copy_server_side(transfer, context, save_upload)
+    limits = context.destination.limits
+    most = min(context.part_size or DEFAULT_PART_SIZE, limits.write_max)
+    keeps_parts = limits.parallel_parts and "-" in info.etag  # then the multipart ETag comes out equal
+    if info.size <= most and transfer.upload is None and not keeps_parts:
+        return await _copy_whole(transfer, context)
+    return await copy_in_parts(transfer, context, save_upload)
+
+
+async def _copy_whole(transfer: Transfer, context: Context) -> Done | Failed:
+    """One read, one write."""
+    info = transfer.source
+    async with context.budget.take(info.size):
+        content, digests = await read_whole(context, info)
+        stamp = Stamp(info.size, info.token, new_nonce(), md5_text(digests.md5), crc32c_text(digests.crc32c))
+        metadata = await metadata_for(context, info, content.metadata, stamp)
+        write = partial(context.destination.write, info.key, content, metadata, digests, transfer.destination)
+        try:
+            written = await context.retry(f"write {info.key}", write)
+        except ConditionError as error:
+            settled = await settle_write(context, info, stamp.nonce, digests)
+            if settled is None:
+                return destination_changed(info, error)
+            written = settled
+    context.moved(info.size)
+    return done(info, written, digests=digests)
+
+
+async def _look_again(transfer: Transfer, context: Context) -> Outcome:
+    """The source changed: look at it once more and put it back into the queue as it is now."""
+    key = transfer.source.key
+    try:
+        now = await context.retry(f"look at {key}", partial(context.source.stat, key))
+    except StoppedError:
+        return Released(key)
+    except ObjectError as error:
+        return Failed(key, error.code, str(error))
+    if now is None:
+        return Skipped(key, "vanished", "the source object was removed meanwhile")
+    if transfer.attempts >= MOST_CHANGES:
+        return Failed(key, "unstable", f"{key}: the source object changed {transfer.attempts} times while it was copied")
+    return Changed(now)
+
+
+async def _prove(transfer: Transfer, context: Context) -> Done | None:
+    """Try to find two objects equal whose listings cannot tell, with at most one request."""
+    info, listed = transfer.source, transfer.destination
+    if listed is None:
+        return None
+    there: ObjectInfo | None = listed
+    if listed.metadata is None:
+        there = await context.retry(f"look at {info.key}", partial(context.destination.stat, info.key))
+    if there is None or there.token != listed.token or there.size != info.size:
+        return None
+    if not (_same_digest(info, there) or _stamped_from(info, there)):
+        return None
+    return done(info, written_as(there), copied=False)
+
+
+def _same_digest(info: ObjectInfo, there: ObjectInfo) -> bool:
+    """Whether a digest that both sides state agrees."""
+    if info.md5 is not None and there.candidate_md5 is not None:
+        return info.md5 == there.candidate_md5
+    if there.md5 is not None and info.candidate_md5 is not None:
+        return there.md5 == info.candidate_md5
+    return info.crc32c is not None and info.crc32c == there.crc32c
+
+
+def _stamped_from(info: ObjectInfo, there: ObjectInfo) -> bool:
+    """Whether a copy's stamp says that it was made of this very source content, and still belongs to these bytes."""
+    stamp = stamp_of(there)
+    if stamp is None or stamp.source_token != info.token or stamp.size != there.size:
+        return False
+    if stamp.md5 and there.candidate_md5 is not None:
+        return md5_hex(stamp.md5) == there.candidate_md5
+    return bool(stamp.crc32c) and stamp.crc32c == there.crc32c
