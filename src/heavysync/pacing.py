@@ -36,11 +36,10 @@ class ByteBudget:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.release(size)
+            if turn.cancelled():
+                self._wake()  # which drops it, too
             else:
-                self._waiting.remove((size, turn))
-                self._wake()
+                self.release(size)
             raise
 
     def release(self, size: int) -> None:
@@ -51,7 +50,7 @@ class ByteBudget:
     def _wake(self) -> None:
         while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
             size, turn = self._waiting.popleft()
-            if not turn.done():
+            if not turn.done():  # else its holder was cancelled meanwhile
                 self._free -= size
                 turn.set_result(None)
 

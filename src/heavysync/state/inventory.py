@@ -128,7 +128,11 @@ class Inventory:
         return await self._db.read(work)
 
 
-EXTRA = "SELECT d.key FROM destination AS d WHERE NOT EXISTS (SELECT 1 FROM source AS s WHERE s.key = d.key)"
+# The empty key is the marker of the destination prefix itself ("folder" in a console): it is nobody's surplus.
+EXTRA = """
+SELECT d.key FROM destination AS d
+ WHERE d.key <> '' AND NOT EXISTS (SELECT 1 FROM source AS s WHERE s.key = d.key)
+"""
 
 _INSERT = {
     side: f"INSERT INTO {side} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # one column for each field of ObjectInfo

@@ -1,0 +1,152 @@
+"""The retry policy and the byte budget, without real waiting."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heavysync.errors import PermanentError, TransientError
+from heavysync.events import Recovered, Retrying
+from heavysync.pacing import ByteBudget
+from heavysync.retry import CAP_S, Retrier, StoppedError
+
+
+def failing(times: int, error: Exception):
+    left = [times]
+
+    async def step() -> str:
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return "ok"
+
+    return step
+
+
+def test_transient_errors_are_tried_again_until_it_works() -> None:
+    """Two hundred failures are not too many; each is told."""
+    events = []
+
+    async def run() -> str:
+        return await Retrier(events.append, base_s=0.0)("op", failing(200, TransientError("x")))
+
+    assert asyncio.run(run()) == "ok"
+    assert sum(isinstance(event, Retrying) for event in events) == 200
+    assert isinstance(events[-1], Recovered)
+
+
+def test_other_errors_pass_at_once() -> None:
+    """A permanent error, also after a transient one."""
+
+    async def run() -> None:
+        retry = Retrier(base_s=0.0)
+        with pytest.raises(PermanentError):
+            await retry("op", failing(1, PermanentError("no")))
+        errors = iter([TransientError("x"), PermanentError("no")])
+
+        async def step() -> None:
+            raise next(errors)
+
+        with pytest.raises(PermanentError):
+            await retry("op", step)
+
+    asyncio.run(run())
+
+
+def test_waits_are_jittered_capped_and_honour_the_provider() -> None:
+    """uniform(0, min(cap, base * 2^n)); Retry-After is a lower bound; the cap holds for both."""
+    waits: list[float] = []
+    retry = Retrier(
+        lambda event: waits.append(event.wait_s) if isinstance(event, Retrying) else None, uniform=lambda _, high: high
+    )
+
+    async def at_once(_: float) -> None:
+        return
+
+    retry._sleep = at_once
+
+    async def run() -> None:
+        await retry("op", failing(12, TransientError("x")))
+        await retry("op", failing(1, TransientError("x", retry_after=7)))
+        await retry("op", failing(1, TransientError("x", retry_after=9999)))
+        await retry("op", failing(1, TransientError("x", throttled=True)))
+
+    asyncio.run(run())
+    assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert waits[11] == CAP_S
+    assert waits[12:] == [7, CAP_S, 2.0]
+
+
+def test_a_stop_ends_the_waiting() -> None:
+    """A step that waits for its next attempt gives up, and so does one that fails later."""
+
+    async def run() -> None:
+        retry = Retrier(base_s=1000.0, uniform=lambda _, high: high)
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(expect_stop(retry, failing(9, TransientError("x"))))
+            await asyncio.sleep(0)
+            retry.stopping.set()
+        assert waiting.result()
+        assert await expect_stop(retry, failing(1, TransientError("x")))
+        assert await retry("op", failing(0, TransientError("x"))) == "ok"
+
+    async def expect_stop(retry: Retrier, step) -> bool:
+        with pytest.raises(StoppedError):
+            await retry("op", step)
+        return True
+
+    asyncio.run(run())
+
+
+def test_cancellation_is_never_retried() -> None:
+    """A cancelled step ends."""
+
+    async def run() -> None:
+        retry = Retrier(base_s=0.0)
+        calls = []
+
+        async def step() -> None:
+            calls.append(1)
+            if len(calls) == 1:
+                raise TransientError("x")
+            await asyncio.sleep(3600)
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(retry("op", step))
+            while len(calls) < 2:
+                await asyncio.sleep(0)
+            task.cancel()
+        assert task.cancelled()
+
+    asyncio.run(run())
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 120), min_size=1, max_size=30), st.randoms())
+def test_budget_is_never_exceeded_and_everybody_gets_a_turn(sizes: list[int], random) -> None:
+    """Also those who ask for more than there is, and with some of them cancelled."""
+
+    async def run() -> None:
+        budget, held, most = ByteBudget(100), [0], [0]
+
+        async def worker(size: int) -> None:
+            async with budget.take(size):
+                held[0] += min(size, 100)
+                most[0] = max(most[0], held[0])
+                await asyncio.sleep(0)
+                held[0] -= min(size, 100)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(worker(size)) for size in sizes]
+            await asyncio.sleep(0)
+            for task in tasks:
+                if random.random() < 0.3 and held[0] == 0:
+                    task.cancel()
+        assert most[0] <= 100
+        async with budget.take(100):
+            pass
+
+    asyncio.run(run())
