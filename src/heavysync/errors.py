@@ -10,7 +10,8 @@ HeavysyncError
 └── RunError                ends the run; `exit_code` says how
     ├── UsageError          2: what was asked for makes no sense
     ├── FatalError          3: cannot start or go on (bucket, permission, credentials, state, disk)
-    └── GuardError          4: refused, so that nothing is lost
+    ├── GuardError          4: refused, so that nothing is lost
+    └── StoppedEarlyError   130: stopped before the run had begun
 """
 
 from __future__ import annotations
@@ -96,3 +97,9 @@ class GuardError(RunError):
     """A guard refused a step that could lose data."""
 
     exit_code = 4
+
+
+class StoppedEarlyError(RunError):
+    """The run was stopped before it had begun; there is nothing to resume."""
+
+    exit_code = 130

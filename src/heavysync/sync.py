@@ -15,12 +15,12 @@ from typing import Literal
 
 from heavysync.copying import CopyPool, open_pool
 from heavysync.engine import Engine
-from heavysync.errors import FatalError, GuardError, HeavysyncError, NotFoundError, UsageError
+from heavysync.errors import FatalError, GuardError, HeavysyncError, NotFoundError, StoppedEarlyError, UsageError
 from heavysync.events import Listener, ListingDone, Moved, Notice, PhaseStarted, ignore
 from heavysync.objects import BucketInfo, Location
 from heavysync.options import SyncOptions
 from heavysync.pacing import ByteBudget
-from heavysync.retry import BASE_S, Retrier
+from heavysync.retry import BASE_S, Retrier, StoppedError
 from heavysync.runners.inline import InlineRunner
 from heavysync.state.directory import default_directory, owned
 from heavysync.state.job import Job, PlannedRange, Run, Totals, open_job
@@ -118,6 +118,8 @@ async def sync(
         with owned(directory):
             async with open_job(directory, *ends) as job, _open_stores(ends, options) as stores:
                 return await SyncRun(job, *stores, options, retry, listener).run(planned)
+    except StoppedError:
+        raise StoppedEarlyError("stopped while the buckets were looked at; nothing was changed") from None
     except BaseExceptionGroup as group:
         raise _cause(group) from group
 

@@ -14,6 +14,7 @@ from heavysync.errors import FatalError, PermanentError, TransientError, UsageEr
 from heavysync.events import Retrying
 from heavysync.objects import Metadata
 from heavysync.options import MaxDelete
+from heavysync.retry import StoppedError
 from pairs import KIB, SMALL_S3, Pair
 
 KINDS = [("s3", "gs"), ("gs", "s3"), ("s3", "s3"), ("gs", "gs")]
@@ -569,3 +570,47 @@ def test_purge_deletes_only_old_noncurrent_versions(tmp_path: Path) -> None:
         pair.run(purge_noncurrent=15)
         assert [row.data for row in rows["key"]] == [b"three"]
         assert not rows.get("gone")
+
+
+def test_marker_of_the_destination_prefix_is_no_surplus(tmp_path: Path) -> None:
+    """A folder made in a console neither blocks the first run nor is it deleted."""
+    pair = Pair(tmp_path / "s", prefixes=("", "backup/"))
+    pair.fill(3)
+    pair.destination.bucket.put("backup/", b"", Metadata())
+
+    report = pair.run()
+
+    assert (report.status, report.totals.extra) == ("done", 0)
+    assert pair.destination.bucket.live("backup/") is not None
+
+
+def test_proofs_outlive_a_split(tmp_path: Path) -> None:
+    """A range that is split in a later run hands its proofs on, so nothing is copied again."""
+    pair = Pair(tmp_path / "s", ("s3", "s3"), page_max=20)
+    pair.source.bucket.opaque_etags = pair.destination.bucket.opaque_etags = True
+    pair.fill(150, size=5)
+    pair.run()
+
+    report = pair.run(first_rows=40, range_rows=40)
+    again = pair.run(first_rows=40, range_rows=40)
+
+    assert len(list((tmp_path / "s" / "ranges").glob("*.db"))) > 2
+    assert (report.totals.to_copy, again.totals.to_copy) == (0, 0)
+
+
+def test_stop_before_the_run_begins(tmp_path: Path) -> None:
+    """A stop while the buckets cannot be looked at ends the command; there is nothing to resume."""
+    pair = Pair(tmp_path / "s")
+
+    async def stopped() -> None:
+        stop = asyncio.Event()
+
+        def down(operation: str, key: str) -> None:
+            stop.set()
+            raise TransientError("down")
+
+        pair.source.fault = down
+        await pair.sync(stop=stop)
+
+    with pytest.raises(StoppedError):
+        asyncio.run(stopped())

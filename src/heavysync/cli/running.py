@@ -40,15 +40,14 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], console: Cons
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, on_signal, number)
-        code = await main(stop)
-        return 128 + caught[0] if caught and code == 128 + signal.SIGINT else code
+        return _signalled(await main(stop), caught)
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(body())
     except RunError as error:
         console.error(str(error))
-        return error.exit_code
+        return _signalled(error.exit_code, caught)
     except (asyncio.CancelledError, KeyboardInterrupt):
         console.note("stopped at once; what was committed is kept")
         return 128 + (caught[0] if caught else signal.SIGINT)
@@ -56,6 +55,11 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], console: Cons
         logging.getLogger("heavysync").debug("%s", traceback.format_exc())
         console.error(f"defect in heavysync: {type(error).__name__}: {error}; what was committed is kept (-vv tells more)")
         return INTERNAL_ERROR
+
+
+def _signalled(code: int, caught: list[int]) -> int:
+    """130 becomes 143 where it was SIGTERM."""
+    return 128 + caught[0] if caught and code == 128 + signal.SIGINT else code
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -171,7 +171,11 @@ class Queue:
     async def forget_stale_proofs(self) -> None:
         """Drop proofs of keys that the source does not list any more."""
         await self._db.write(
-            lambda db: db.execute("DELETE FROM proof WHERE NOT EXISTS (SELECT 1 FROM source WHERE source.key = proof.key)")
+            lambda db: db.execute(
+                # beyond the end of the range lie proofs that ranges split from this one have yet to take over
+                "DELETE FROM proof WHERE NOT EXISTS (SELECT 1 FROM source WHERE source.key = proof.key)"
+                " AND EXISTS (SELECT 1 FROM span WHERE hi IS NULL OR proof.key <= hi)"
+            )
         )
 
     async def troubles(self, limit: int) -> list[Trouble]:
