@@ -1,0 +1,70 @@
+"""Cuts of a range: found by few small lists, balanced enough, whatever keys look like."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+
+import pytest
+
+from heavysync.deleting import _present
+from heavysync.keyspace import KeyRange, cut
+from heavysync.objects import Location, Metadata
+from heavysync.planning import PROBES_PER_PIECE, find_borders
+from heavysync.retry import Retrier
+from heavysync.stores.memory import MemoryStore
+from heavysync.stores.memory_bucket import MemoryService
+
+SHAPES = {
+    "flat": [f"key-{number:06d}" for number in range(20_000)],
+    "dates": [f"logs/2024/{m:02d}/{d:02d}/{n:03d}.gz" for m in range(1, 13) for d in range(1, 29) for n in range(60)],
+    "hot prefix": ["a", "b", *(f"photos/user/img{number:05d}.jpg" for number in range(20_000))],
+    "unicode": [f"目录{chr(0x4E00 + number % 500)}/{number}" for number in range(20_000)],
+    "hex": sorted(f"{number * 2654435761 % 2**32:08x}" for number in range(20_000)),
+}
+
+
+def store_with(keys: list[str]) -> MemoryStore:
+    """A store that lists these keys."""
+    service = MemoryService(flavour="s3")
+    bucket = service.create("bucket")
+    row = bucket.put("x", b"", Metadata())
+    bucket.keys, bucket.rows = sorted(keys), dict.fromkeys(keys, [row])
+    return MemoryStore(Location(scheme="s3", bucket="bucket"), service)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ranges_are_balanced_with_few_probes(shape: str) -> None:
+    """Sixteen pieces of which none is larger than a fifth of the whole; no delimiter and no alphabet is assumed."""
+    store = store_with(SHAPES[shape])
+    keys = store.bucket.keys
+    span = KeyRange(keys[1000], None)
+
+    borders = asyncio.run(find_borders(store, Retrier(), span, 16))
+
+    ends = [bisect.bisect_right(keys, piece.hi) if piece.hi else len(keys) for piece in cut(span, borders)]
+    sizes = [end - start for start, end in zip([1001, *ends], ends, strict=False)]
+    assert len(sizes) >= 8
+    assert max(sizes) < len(keys) / 5
+    assert store.calls["list_page"] <= PROBES_PER_PIECE * 16 + 40
+
+
+@pytest.mark.parametrize("keys", [[], ["one"], ["a", "a\0", "a\0\0"], ["", "\U0010ffff" * 3]])
+def test_tiny_and_odd_ranges_need_no_cut(keys: list[str]) -> None:
+    """The search ends, and what it finds lies inside."""
+    borders = asyncio.run(find_borders(store_with(keys), Retrier(), KeyRange(None, None), 4))
+
+    assert all(border in keys for border in borders)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_source_is_asked_again_for_every_key(shape: str) -> None:
+    """Before deleting: dense and sparse keys, present and absent ones, by lists or one by one."""
+    keys = SHAPES[shape]
+    store = store_with(keys)
+    asked = sorted({*keys[100:140], *keys[::2000], "zzz", keys[5] + "x", *(key + "!" for key in keys[::900])})
+
+    found = asyncio.run(_present(store, Retrier(), asked))
+
+    assert found == set(asked) & set(keys)
+    assert store.calls["list_page"] + store.calls["stat"] <= len(asked) + 10
