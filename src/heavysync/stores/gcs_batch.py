@@ -1,0 +1,110 @@
+"""A batch of deletions: up to 100 calls in one request, each with an answer of its own. Pure.
+
+Source: https://docs.cloud.google.com/storage/docs/batch
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from heavysync.errors import ConditionError, NotFoundError, PermanentError, TransientError
+from heavysync.objects import Deletion, DeletionFailure
+from heavysync.stores.gcs_errors import error_of, refusal_of
+from heavysync.stores.http import Response
+
+_BOUNDARY = re.compile(r'boundary="?([^";]+)"?', re.IGNORECASE)
+_ID = re.compile(rb"^content-id:\s*<(?:response-)?(?:[^>]*\+)?(\d+)>", re.IGNORECASE | re.MULTILINE)
+_STATUS = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})")
+
+
+class Inner(NamedTuple):
+    """The answer to one call of a batch.
+
+    Attributes:
+        status: HTTP status.
+        body: of the answer.
+    """
+
+    status: int
+    body: bytes
+
+
+def batch_body(targets: Sequence[str], boundary: str) -> bytes:
+    """A request body that deletes each of `targets` (encoded path and query)."""
+    lines = []
+    for number, target in enumerate(targets):
+        lines += [
+            f"--{boundary}",
+            "Content-Type: application/http",
+            "Content-Transfer-Encoding: binary",
+            f"Content-ID: <heavysync+{number}>",
+            "",
+            f"DELETE {target} HTTP/1.1",
+            "Accept: application/json",
+            "Content-Length: 0",
+            "",
+            "",
+        ]
+    lines += [f"--{boundary}--", ""]
+    return "\r\n".join(lines).encode()
+
+
+def batch_answers(response: Response, count: int) -> list[Inner]:
+    """The answers in the order of the calls: by Content-ID where the server repeats it, else as they come.
+
+    Raises:
+        TransientError: there are not exactly `count` of them, so nothing is known about any.
+    """
+    boundary = _BOUNDARY.search(response.headers.get("Content-Type", ""))
+    if boundary is None:
+        raise TransientError("delete: the answer is no batch")
+    found: dict[int, Inner] = {}
+    for place, part in enumerate(response.body.split(b"--" + boundary[1].encode())[1:-1]):
+        head, _, answer = part.partition(b"HTTP/")
+        status = _STATUS.match(b"HTTP/" + answer)
+        if status is None:
+            raise TransientError("delete: an answer in the batch has no status")
+        number = _ID.search(head.strip())
+        body = answer.partition(b"\r\n\r\n")[2]
+        found[int(number[1]) if number else place] = Inner(int(status[1]), body.strip())
+    if sorted(found) != list(range(count)):
+        raise TransientError(f"delete: {len(found)} answers to {count} calls in a batch")
+    return [found[number] for number in range(count)]
+
+
+def deletion_query(item: Deletion) -> dict[str, str]:
+    """Which generation to delete, or which one must be the live one."""
+    if item.version is not None:
+        return {"generation": item.version}
+    if item.listed is not None and item.listed.version:
+        return {"ifGenerationMatch": item.listed.version}
+    return {}
+
+
+def failure_of(item: Deletion, inner: Inner) -> DeletionFailure | None:
+    """Why one of a batch was not deleted; None where it was, or was not there.
+
+    Raises:
+        FatalError: the bucket is missing, or the like.
+    """
+    if inner.status in {200, 204}:
+        return None
+    refusal = refusal_of(inner.status, {}, inner.body)
+    if inner.status == 401:
+        return DeletionFailure(item.key, item.version, refusal.reason or "401", refusal.message, True)
+    error = error_of("delete", item.key, refusal)
+    code, transient = refusal.reason or str(inner.status), False
+    match error:
+        case NotFoundError():
+            return None
+        case ConditionError():
+            code = "changed"
+        case TransientError():
+            transient = True
+        case PermanentError():
+            code = error.code
+        case _:
+            raise error
+    return DeletionFailure(item.key, item.version, code, str(error), transient)

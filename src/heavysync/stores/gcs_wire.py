@@ -1,0 +1,208 @@
+"""One request to the JSON API: where it goes, what every request carries, and what a refusal means."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from heavysync.errors import FatalError, HeavysyncError, TransientError, UsageError
+from heavysync.stores.gcs_auth import Credentials
+from heavysync.stores.gcs_errors import error_of, refusal_of
+from heavysync.stores.http import STALL_S, Door, Response
+
+ENDPOINT = "https://storage.googleapis.com"
+JSON_LIMIT = 64 << 20
+"""Bytes of a JSON answer at most: a page of 1,000 objects with 8 KiB of metadata each has 10 MiB."""
+
+_OK = frozenset({200})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcsOptions:
+    """How Google Cloud Storage is reached.
+
+    Args:
+        endpoint_url: with scheme; None: STORAGE_EMULATOR_HOST, else Google's.
+        anonymous: send no credentials.
+        storage_class: of what is written; None: the bucket's default.
+        project: that new buckets belong to; None: the one of the credentials.
+        user_project: that pays for the requests; None: the bucket's owner.
+        stall_s: seconds without a byte after which a request is given up.
+        ca_bundle: PEM file of certificate authorities.
+        trust_env: use the proxies that the environment names.
+        credentials_file: instead of what the environment has.
+    """
+
+    endpoint_url: str | None = None
+    anonymous: bool = False
+    storage_class: str | None = None
+    project: str | None = None
+    user_project: str | None = None
+    stall_s: float = STALL_S
+    ca_bundle: str | None = None
+    trust_env: bool = False
+    credentials_file: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Scheme and host that requests go to, without a slash at the end."""
+        url = self.endpoint_url or _emulator() or ENDPOINT
+        return url.rstrip("/")
+
+    @property
+    def needs_credentials(self) -> bool:
+        """Whether requests are signed.
+
+        An emulator is asked without, and so is plain http on this machine, unless there is a credentials file.
+
+        Raises:
+            UsageError: a token would travel over plain http to another machine.
+        """
+        if self.anonymous:
+            return False
+        parts = urlsplit(self.endpoint)
+        is_plain = parts.scheme == "http"
+        is_emulator = self.endpoint_url is None and _emulator() is not None
+        if is_emulator or (is_plain and _is_loopback(parts.hostname or "")):
+            return self.credentials_file is not None
+        if is_plain:
+            raise UsageError(
+                f"{self.endpoint}: Google credentials are not sent over plain http to another machine; "
+                "use https, or ask anonymously"
+            )
+        return True
+
+
+class GcsWire:
+    """Sends requests of one bucket's store through the door.
+
+    Args:
+        door: to the network.
+        options: how Google Cloud Storage is reached.
+        credentials: None: anonymous.
+    """
+
+    def __init__(self, door: Door, options: GcsOptions, credentials: Credentials | None) -> None:
+        self._door = door
+        self._endpoint = options.endpoint
+        self._credentials = credentials
+        self._user_project = options.user_project
+        # 128 random bits: no object can contain it but by chance
+        self.boundary = f"heavysync-{secrets.token_hex(16)}"
+
+    @property
+    def domain(self) -> str:
+        """What two stores must share to copy server side."""
+        name = self._credentials.name if self._credentials else "anonymous"
+        return f"gs:{self._endpoint}:{name}"
+
+    async def project(self) -> str | None:
+        """The project of the credentials, where they tell."""
+        return await self._credentials.project() if self._credentials else None
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether requests carry no credentials."""
+        return self._credentials is None
+
+    def target(self, path: str, query: Mapping[str, str]) -> str:
+        """Path and query of a request, encoded."""
+        if self._user_project:
+            query = {**query, "userProject": self._user_project}
+        return f"{path}?{urlencode(query, quote_via=quote, safe='')}" if query else path
+
+    async def call(  # noqa: PLR0913 - a request has these parts
+        self,
+        operation: str,
+        key: str,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Sequence[bytes] = (),
+        limit: int = JSON_LIMIT,
+        accept: Collection[int] = _OK,
+    ) -> Response:
+        """Send one request with credentials; any status but those in `accept` is raised as its error class.
+
+        Args:
+            operation: for messages.
+            key: relative key that an error concerns; "" where it concerns the run.
+            method: upper case.
+            path: encoded, from `/`.
+            query: decoded.
+            headers: besides those that every request has.
+            body: chunks.
+            limit: bytes of the answer.
+            accept: statuses that are no errors.
+        """
+        sent = dict(headers or ())
+        header = ""
+        if self._credentials:
+            header = sent["Authorization"] = await self._credentials.header()
+        response = await self._door.request(method, self._endpoint + self.target(path, query), sent, body, limit=limit)
+        if response.status == 401:
+            raise self.unauthorized(header, response)
+        if self._credentials:
+            self._credentials.accepted(header)
+        if response.status not in accept:
+            raise error_of(operation, key, refusal_of(response.status, response.headers, response.body))
+        return response
+
+    async def session(self, method: str, url: str, headers: Mapping[str, str], body: Sequence[bytes] = ()) -> Response:
+        """Send one request to an upload session; its URL is the credential, so none is sent along.
+
+        Source: https://docs.cloud.google.com/storage/docs/resumable-uploads#session-uris
+        """
+        return await self._door.request(method, url, headers, body, limit=JSON_LIMIT)
+
+    def unauthorized(self, header: str, response: Response) -> HeavysyncError:
+        """What an answer 401 means."""
+        refusal = refusal_of(response.status, response.headers, response.body)
+        if self._credentials is None:
+            return FatalError(f"{self._endpoint} wants credentials: {refusal.message}")
+        return self._credentials.refused(header, refusal.message)
+
+
+def decoded(response: Response, operation: str) -> dict[str, Any]:
+    """The JSON object of an answer.
+
+    Raises:
+        TransientError: it is none: a proxy's page, an empty answer, a cut one.
+    """
+    try:
+        value = json.loads(response.body)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise TransientError(f"{operation}: the answer is no JSON object")
+    return value
+
+
+def object_path(bucket: str, name: str) -> str:
+    """The path of an object, every reserved character of its name encoded."""
+    return f"/storage/v1/b/{quote(bucket, safe='')}/o/{quote(name, safe='')}"
+
+
+def _emulator() -> str | None:
+    """STORAGE_EMULATOR_HOST as a URL; Google's clients take it with and without a scheme."""
+    host = os.environ.get("STORAGE_EMULATOR_HOST")
+    if not host:
+        return None
+    return host if "://" in host else f"http://{host}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
