@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from heavysync.errors import UsageError
 
@@ -77,6 +78,8 @@ class SideOptions:
         url = self.endpoint_url
         if url is not None and not url.startswith(("http://", "https://")):
             raise UsageError(f"endpoint {url!r} has no scheme: give http://host:port or https://host")
+        if url is not None and not urlsplit(url).netloc:
+            raise UsageError(f"endpoint {url!r} names no host: give http://host:port or https://host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +153,7 @@ class SyncOptions:
             "--purge-noncurrent": self.purge_noncurrent,
             "--storage-class": self.storage_class,
             "--tags": self.tags,
+            "--server-side-copy": self.server_side_copy,  # an unfinished rewrite is no unfinished upload
             "--dry-run": self.dry_run,
             "--source-endpoint-url": self.source.endpoint_url,
             "--destination-endpoint-url": self.destination.endpoint_url,

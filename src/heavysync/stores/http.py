@@ -9,6 +9,7 @@ aiohttp does the work for now; what is behind the door can be exchanged without 
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
@@ -30,6 +31,8 @@ ERROR_BODY_LIMIT = 1 << 20
 
 _BUFFER = 1 << 18  # 256 KiB read buffer: 128-512 KiB make no difference, 64 KiB is slower (measured)
 _SMALL = 1 << 18  # one chunk up to this goes out as plain bytes, without a generator
+
+_log = logging.getLogger("heavysync")
 
 _NO_AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
@@ -116,6 +119,7 @@ class Door:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+        await asyncio.sleep(0)  # closing transports close their sockets in the next turn of the loop
 
     async def request(
         self,
@@ -180,6 +184,9 @@ class Door:
             method, URL(url, encoded=True), headers=headers, data=data, allow_redirects=False
         ) as answer:
             self._proven = True
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s %s: %d", method, _place(url), answer.status)
+            watchdog.reschedule(asyncio.get_running_loop().time() + stall)
             status = answer.status
             if status >= 300:
                 limit = max(limit, ERROR_BODY_LIMIT)

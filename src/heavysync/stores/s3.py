@@ -1,0 +1,285 @@
+"""The S3 store: the contract of `base.py` in signed requests.
+
+Every request goes through `s3_wire`, rare ones too: one way of sending, one table of errors. aiobotocore gives
+what is hard to get right by hand, in `s3_session`: credentials, their refresh, region and endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from heavysync.checksums import crc32c_text, md5_text
+from heavysync.errors import ConditionError, FatalError, NotFoundError, PermanentError, TransientError
+from heavysync.objects import (
+    BucketInfo,
+    ByteRange,
+    Content,
+    Deletion,
+    DeletionFailure,
+    Digests,
+    Limits,
+    Location,
+    Metadata,
+    ObjectInfo,
+    Page,
+    UploadState,
+    VersionCursor,
+    VersionPage,
+    Written,
+)
+from heavysync.stores import s3_bucket, s3_delete, s3_errors, s3_metadata, s3_read, s3_xml
+from heavysync.stores.base import Store, Upload
+from heavysync.stores.http import Door
+from heavysync.stores.s3_session import S3Options, Session
+from heavysync.stores.s3_upload import S3Upload, conditions, copy_source, version_of
+from heavysync.stores.s3_wire import Wire
+
+__all__ = ["S3Options", "S3Store", "open_s3"]
+
+_GIB = 1 << 30
+_MIB = 1 << 20
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html; the largest object follows from the parts.
+# 250 keys a deletion instead of 1,000: each counts as a write, and 1,000 at once come as a spike.
+_LIMITS = Limits(
+    write_max=5 * _GIB,
+    part_min=5 * _MIB,
+    part_max=5 * _GIB,
+    part_count=10_000,
+    part_multiple=1,
+    parallel_parts=True,
+    object_max=10_000 * 5 * _GIB,
+    copy_max=5 * _GIB,
+    delete_batch=250,
+)
+
+_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+
+
+@asynccontextmanager
+async def open_s3(location: Location, options: S3Options, *, connections: int) -> AsyncIterator[S3Store]:
+    """Open one side. Sends nothing to S3 yet.
+
+    Args:
+        location: bucket and prefix.
+        options: how to reach it.
+        connections: most requests under way at once.
+
+    Raises:
+        FatalError: no credentials, no such profile, no endpoint for this bucket.
+        TransientError: the service that hands out credentials did not answer.
+    """
+    if location.bucket.endswith("--x-s3"):
+        raise FatalError(f"{location}: directory buckets do not list in order, which heavysync needs")
+    session = Session(options, location.bucket)
+    await session.open()
+    door = Door(
+        connections=connections,
+        stall_s=options.stall_s,
+        ca_bundle=session.ca_bundle,
+        trust_env=options.trust_env,
+    )
+    async with door:
+        wire = Wire(location, session, door, request_payer=options.request_payer, stall_s=options.stall_s)
+        yield S3Store(wire, options)
+
+
+class S3Store:
+    """One side of a synchronisation, on S3. Made by `open_s3`; implements `stores.base.Store`."""
+
+    def __init__(self, wire: Wire, options: S3Options) -> None:
+        self._wire = wire
+        self._options = options
+        self._deleter = s3_delete.Deleter(wire)
+        endpoint = wire.session.endpoint
+        self._copy_domain = f"s3 {endpoint.partition or endpoint.origin} {wire.session.identity}"
+
+    @property
+    def location(self) -> Location:
+        """Where the store is rooted."""
+        return self._wire.location
+
+    @property
+    def limits(self) -> Limits:
+        """What S3 can take."""
+        return _LIMITS
+
+    @property
+    def copy_domain(self) -> str:
+        """AWS partition or endpoint, and who we are there."""
+        return self._copy_domain
+
+    @property
+    def _is_aws(self) -> bool:
+        return bool(self._wire.session.endpoint.partition)
+
+    def name_error(self, key: str) -> str | None:
+        """See `Store.name_error`: anything of 1 to 1,024 bytes of UTF-8 is a name."""
+        name = self.location.prefix + key
+        if not name:
+            return "S3 has no empty names"
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError:
+            return "the name is not valid Unicode"
+        return f"the name takes {size} bytes and S3 allows {_KEY_BYTES}" if size > _KEY_BYTES else None
+
+    def metadata_error(self, metadata: Metadata) -> str | None:
+        """See `Store.metadata_error`."""
+        return s3_metadata.problem(metadata)
+
+    async def read_bucket(self) -> BucketInfo:
+        """See `Store.read_bucket`. Finds the bucket's region where another was configured."""
+        return await s3_bucket.read_bucket(self._wire)
+
+    async def create_bucket(self, location: str | None, storage_class: str | None) -> None:  # noqa: ARG002
+        """See `Store.create_bucket`; `location` is a region; S3 buckets have no storage class."""
+        await s3_bucket.create_bucket(self._wire, location)
+
+    async def enable_versioning(self) -> None:
+        """See `Store.enable_versioning`. S3 asks to wait 15 minutes before the first write."""
+        await s3_bucket.enable_versioning(self._wire)
+
+    async def list_page(self, after: str | None, until: str | None, limit: int = 1000) -> Page:
+        """See `Store.list_page`."""
+        prefix = self.location.prefix
+        query = [("encoding-type", "url"), ("list-type", "2")]
+        if prefix:
+            query.append(("prefix", prefix))
+        if after is not None and prefix + after:
+            query.append(("start-after", prefix + after))
+        if limit < 1000:
+            query.append(("max-keys", str(limit)))
+        response = await self._wire.send(s3_errors.LIST, "GET", None, query=query)
+        rest, rows = s3_xml.take_rows(response.body)
+        root = await self._wire.prove(s3_errors.LIST, None, response, rest)
+        return s3_xml.read_page(root, rows, s3_xml.Scope(self._wire.place(""), prefix, after, until))
+
+    async def list_versions_page(self, after: VersionCursor | None, first: str | None, until: str | None) -> VersionPage:
+        """See `Store.list_versions_page`."""
+        prefix = self.location.prefix
+        query = [("encoding-type", "url"), ("versions", "")]
+        if prefix:
+            query.append(("prefix", prefix))
+        if after is not None:
+            query += [("key-marker", prefix + after.key), ("version-id-marker", after.version)]
+        elif first is not None and prefix + first:
+            query.append(("key-marker", prefix + first))
+        response, root = await self._wire.send_xml(s3_errors.LIST_VERSIONS, "GET", None, query=query)
+        server_time = s3_read.server_time(response.headers)
+        scope = s3_xml.Scope(self._wire.place(""), prefix, first, until)
+        rows = s3_xml.read_versions(root, scope, after, server_time)
+        return VersionPage(rows.versions, rows.cursor, server_time)
+
+    async def stat(self, key: str) -> ObjectInfo | None:
+        """See `Store.stat`."""
+        try:
+            response = await s3_read.head(self._wire, key, {"x-amz-checksum-mode": "ENABLED"})
+        except NotFoundError:
+            return None
+        return s3_read.info_from(key, response.headers)
+
+    async def part_size(self, info: ObjectInfo) -> int | None:
+        """See `Store.part_size`."""
+        return await s3_read.part_size(self._wire, info)
+
+    async def read(self, info: ObjectInfo, span: ByteRange | None = None) -> Content:
+        """See `Store.read`."""
+        return await s3_read.read(self._wire, info, span)
+
+    async def read_tags(self, info: ObjectInfo) -> tuple[tuple[str, str], ...]:
+        """See `Store.read_tags`."""
+        return await s3_read.read_tags(self._wire, info)
+
+    async def write(
+        self, key: str, content: Content, metadata: Metadata, digests: Digests, replaces: ObjectInfo | None
+    ) -> Written:
+        """See `Store.write`."""
+        headers = self._creation_headers(key, metadata) | conditions(replaces)
+        headers["content-md5"] = md5_text(digests.md5)
+        if self._is_aws:  # S3-likes may refuse what they do not know
+            headers["x-amz-checksum-crc32c"] = crc32c_text(digests.crc32c)
+        response = await self._wire.send(s3_errors.WRITE, "PUT", key, headers=headers, body=content.chunks or (b"",))
+        etag = response.headers.get("etag", "").strip('"')
+        if etag:
+            return Written(etag, version_of(response.headers), content.size)
+        found = await self.stat(key)
+        if found is None or (found.etag, found.size) != (digests.md5.hex(), content.size):
+            raise TransientError(f"write {self._wire.place(key)}: the answer has no ETag")
+        return Written(found.etag, found.version, found.size)
+
+    async def begin_upload(
+        self,
+        key: str,
+        metadata: Metadata,
+        *,
+        size: int,
+        part_size: int,
+        source_token: str,
+        nonce: str,
+        replaces: ObjectInfo | None,
+    ) -> Upload:
+        """See `Store.begin_upload`."""
+        _, root = await self._wire.send_xml(
+            s3_errors.BEGIN,
+            "POST",
+            key,
+            query=(("uploads", ""),),
+            headers=self._creation_headers(key, metadata),
+        )
+        upload_id = root.findtext("UploadId")
+        if not upload_id:
+            raise TransientError(f"begin upload of {self._wire.place(key)}: the answer has no UploadId")
+        state = UploadState(id=upload_id, part_size=part_size, source_token=source_token, nonce=nonce)
+        return S3Upload(self._wire, self.stat, key, state, size, replaces)
+
+    async def resume_upload(self, key: str, state: UploadState, *, size: int, replaces: ObjectInfo | None) -> Upload:
+        """See `Store.resume_upload`."""
+        upload = S3Upload(self._wire, self.stat, key, state, size, replaces)
+        await upload.agree()
+        return upload
+
+    async def copy(
+        self,
+        source: Store,
+        info: ObjectInfo,
+        *,
+        replaces: ObjectInfo | None,
+        state: UploadState | None = None,
+    ) -> Written | UploadState:
+        """See `Store.copy`. Metadata and tags travel; storage class, ACL and annotations do not."""
+        assert state is None, "S3 copies in one request"
+        headers = copy_source(source.location, info) | conditions(replaces) | self._storage_headers()
+        headers["x-amz-metadata-directive"] = "COPY"
+        headers["x-amz-tagging-directive"] = "COPY"
+        if self._is_aws:  # each annotation would cost a write, and needs permissions of its own
+            headers["x-amz-object-annotation-directive"] = "EXCLUDE"
+        try:
+            response, root = await self._wire.send_xml(s3_errors.COPY, "PUT", info.key, headers=headers)
+        except NotFoundError as error:  # the source, or the object to replace: the answer does not say which
+            if replaces is not None and await self.stat(info.key) is None:
+                raise ConditionError(str(error)) from error
+            raise
+        etag = s3_xml.etag_of(root)
+        if root.tag == "CopyObjectResult" and etag:
+            return Written(etag, version_of(response.headers), info.size)
+        found = await self.stat(info.key)
+        if found is None or (found.etag, found.size) != (info.etag, info.size):
+            raise TransientError(f"copy to {self._wire.place(info.key)}: the answer has no ETag")
+        return Written(found.etag, found.version, found.size)
+
+    async def delete(self, batch: Sequence[Deletion]) -> list[DeletionFailure]:
+        """See `Store.delete`."""
+        return await self._deleter.delete(batch)
+
+    def _storage_headers(self) -> dict[str, str]:
+        name = self._options.storage_class
+        return {"x-amz-storage-class": name} if name else {}
+
+    def _creation_headers(self, key: str, metadata: Metadata) -> dict[str, str]:
+        """Metadata, tags and storage class of a new object."""
+        problem = s3_metadata.problem(metadata)
+        if problem is not None:
+            raise PermanentError(f"write {self._wire.place(key)}: {problem}", code="metadata")
+        return s3_metadata.to_headers(metadata) | s3_metadata.tag_header(metadata) | self._storage_headers()

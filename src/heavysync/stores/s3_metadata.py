@@ -1,0 +1,147 @@
+"""Metadata as S3 headers, both ways. Pure.
+
+User metadata names are lower case; values outside printable ASCII travel as RFC 2047 words, which S3
+decodes on a write and produces on a read. Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import quopri
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote
+
+from heavysync.objects import Metadata
+
+_USER = "x-amz-meta-"
+_USER_LIMIT = 2048  # bytes of UTF-8 of all names and values (UsingMetadata.html)
+
+_FIXED = {
+    "content_type": "content-type",
+    "cache_control": "cache-control",
+    "content_disposition": "content-disposition",
+    "content_language": "content-language",
+    "content_encoding": "content-encoding",
+    "expires": "expires",
+    "website_redirect": "x-amz-website-redirect-location",
+}
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PLAIN = re.compile(r"[\x20-\x7e]*")
+_WORD = re.compile(r"=\?([\w-]+)\?([BbQq])\?([^?\s]*)\?=")
+_BETWEEN = re.compile(r"(\?=)[ \t]+(=\?)")
+
+_WORD_BYTES = 45  # 60 characters of base64: RFC 2047 allows words of 75
+
+
+def to_headers(metadata: Metadata) -> dict[str, str]:
+    """The headers that give an object this metadata; tags travel apart, in `tag_header`."""
+    headers = {header: value for name, header in _FIXED.items() if (value := getattr(metadata, name)) is not None}
+    for name, value in metadata.user.items():
+        headers[_USER + name.lower()] = _encode(value)
+    return headers
+
+
+def tag_header(metadata: Metadata) -> dict[str, str]:
+    """The header that gives an object its tags; empty without tags."""
+    if not metadata.tags:
+        return {}
+    return {"x-amz-tagging": "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in metadata.tags)}
+
+
+def from_headers(headers: Mapping[str, str]) -> Metadata:
+    """The metadata that an answer carries."""
+    fixed = {name: _text(headers[header]) for name, header in _FIXED.items() if header in headers}
+    user = {}
+    for name, value in headers.items():
+        lowered = name.lower()
+        if lowered.startswith(_USER):
+            user[lowered[len(_USER) :]] = decode_words(_text(value))
+    return Metadata(
+        content_type=fixed.get("content_type"),
+        cache_control=fixed.get("cache_control"),
+        content_disposition=fixed.get("content_disposition"),
+        content_language=fixed.get("content_language"),
+        content_encoding=_without_chunking(fixed.get("content_encoding", "")) or None,
+        expires=fixed.get("expires"),
+        website_redirect=fixed.get("website_redirect"),
+        user=user,
+    )
+
+
+def problem(metadata: Metadata) -> str | None:
+    """Why S3 cannot keep this metadata, in plain words; None if it can."""
+    return next(_problems(metadata), None)
+
+
+def _problems(metadata: Metadata) -> Iterator[str]:
+    for name, header in _FIXED.items():
+        if _CONTROL.search(getattr(metadata, name) or ""):
+            yield f"{header} holds a control character"
+    names = [name.lower() for name in metadata.user]
+    if len(set(names)) < len(names):
+        yield "two names of user metadata differ in case only, and S3 keeps lower case"
+    for name in names:
+        if not _TOKEN.fullmatch(name):
+            yield f"the user metadata name {name!r} cannot be the name of an HTTP header"
+    try:
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.user.items())
+    except UnicodeEncodeError:
+        yield "user metadata hold invalid Unicode"
+        return
+    if size > _USER_LIMIT:
+        yield f"user metadata take {size} bytes and S3 keeps at most {_USER_LIMIT}"
+    if len(metadata.tags) > 10 or any(len(k) > 128 or len(v) > 256 for k, v in metadata.tags):
+        yield "S3 keeps at most 10 tags of 128 and 256 characters"
+
+
+def _without_chunking(encoding: str) -> str:
+    """`aws-chunked` is how a client sent the object, not how it is encoded; S3-likes let it through."""
+    kept = [part for part in map(str.strip, encoding.split(",")) if part.lower() != "aws-chunked"]
+    return encoding if len(kept) == encoding.count(",") + 1 else ",".join(filter(None, kept))
+
+
+def _text(value: str) -> str:
+    """A header value as text: aiohttp keeps bytes that are not UTF-8 as surrogates; they are Latin-1 then."""
+    if value.isascii():
+        return value
+    raw = value.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _encode(value: str) -> str:
+    """A value as a header can carry it, so that `decode_words` gives it back."""
+    if _PLAIN.fullmatch(value) and value == value.strip() and "  " not in value and decode_words(value) == value:
+        return value
+    words = []
+    chunk = b""
+    for character in value:
+        raw = character.encode()
+        if len(chunk) + len(raw) > _WORD_BYTES:
+            words.append(chunk)
+            chunk = b""
+        chunk += raw
+    return " ".join(f"=?UTF-8?B?{base64.b64encode(word).decode()}?=" for word in [*words, chunk])
+
+
+def decode_words(value: str) -> str:
+    """Decode RFC 2047 words; what is none, or is damaged, stays as it is."""
+    if "=?" not in value:
+        return value
+    try:
+        return _WORD.sub(_decode_word, _BETWEEN.sub(r"\1\2", value))
+    except (ValueError, LookupError, binascii.Error):
+        return value
+
+
+def _decode_word(word: re.Match[str]) -> str:
+    charset, encoding, text = word.groups()
+    if encoding in "bB":
+        return base64.b64decode(text, validate=True).decode(charset)
+    return quopri.decodestring(text.encode(), header=True).decode(charset)

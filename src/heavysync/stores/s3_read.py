@@ -1,0 +1,194 @@
+"""Looking at and reading S3 objects: pinned to the listed ETag, exactly the bytes asked for, or an error."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import email.utils
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from heavysync.errors import ConditionError, FatalError, NotFoundError, PermanentError, TransientError
+from heavysync.objects import ByteRange, Content, ObjectInfo
+from heavysync.stores import s3_errors, s3_metadata
+from heavysync.stores.http import OversizeError
+from heavysync.stores.s3_bucket import probe
+from heavysync.stores.s3_upload import is_md5_etag, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from heavysync.stores.http import Response
+    from heavysync.stores.s3_wire import Query, Wire
+
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+_ALIVE_S = 60.0  # a bucket that answered in the last minute is taken to exist
+
+
+async def head(wire: Wire, key: str, headers: Mapping[str, str], query: Query = ()) -> Response:
+    """HEAD an object. Its errors have no body, so an unclear one is asked for again in a way that has.
+
+    Raises:
+        NotFoundError: there is no such object, in a bucket that exists.
+        HeavysyncError: as `Wire.send`.
+    """
+    try:
+        return await wire.send(s3_errors.STAT, "HEAD", key, query=query, headers=headers)
+    except PermanentError:  # 400 or 403: an expired token, another region, no permission
+        await wire.send(s3_errors.STAT, "GET", key, query=query, headers={**headers, "range": "bytes=0-0"}, limit=1)
+        raise
+    except NotFoundError:
+        if time.monotonic() - wire.bucket_seen_at > _ALIVE_S:
+            await probe(wire, s3_errors.LIST)
+        raise
+
+
+def info_from(key: str, headers: Mapping[str, str]) -> ObjectInfo:
+    """All that the headers of a GET or HEAD tell of an object."""
+    etag = headers.get("etag", "").strip('"')
+    size = headers.get("content-length", "")
+    if not etag or not size.isdecimal():
+        raise TransientError(f"stat {key!r}: the answer has no ETag or no Content-Length")
+    return ObjectInfo(
+        key,
+        int(size),
+        etag,
+        md5=_stated_md5(headers),
+        crc32c=_whole_checksum(headers, "x-amz-checksum-crc32c"),
+        modified_at=_rfc3339(headers.get("last-modified", "")),
+        version=version_of(headers),
+        storage_class=headers.get("x-amz-storage-class", "STANDARD"),
+        metadata=s3_metadata.from_headers(headers).to_json(),
+    )
+
+
+async def read(wire: Wire, info: ObjectInfo, span: ByteRange | None) -> Content:
+    """Read an object or a span of it; see `Store.read`."""
+    start, end = span or ByteRange(0, info.size)
+    is_whole = (start, end) == (0, info.size)
+    headers = {"x-amz-checksum-mode": "ENABLED"}
+    if info.etag:
+        headers["if-match"] = f'"{info.etag}"'
+    if not is_whole:
+        headers["range"] = f"bytes={start}-{end - 1}"
+    query = (("versionId", info.version),) if info.version else ()
+    try:
+        response = await wire.send(s3_errors.READ, "GET", info.key, query=query, headers=headers, limit=end - start)
+    except OversizeError as error:
+        _check_same(wire, info, error.headers)
+        raise TransientError(str(error)) from error
+    _check_same(wire, info, response.headers)
+    if not is_whole:
+        _check_range(wire, info, response, ByteRange(start, end))
+    if response.size != end - start:
+        raise TransientError(f"read {wire.place(info.key)}: {response.size} bytes came of {end - start}")
+    return _content(wire, info, response, is_whole=is_whole)
+
+
+def _content(wire: Wire, info: ObjectInfo, response: Response, *, is_whole: bool) -> Content:
+    headers = response.headers
+    if "x-amz-missing-meta" in headers:
+        raise PermanentError(
+            f"read {wire.place(info.key)}: S3 does not hand out {headers['x-amz-missing-meta']} entries of its metadata",
+            code="unreadable-metadata",
+        )
+    return Content(
+        response.chunks,
+        response.size,
+        s3_metadata.from_headers(headers),
+        _whole_checksum(headers, "x-amz-checksum-crc32c") if is_whole else None,
+        _whole_checksum(headers, "x-amz-checksum-crc64nvme") if is_whole else None,
+        is_md5_etag(info.etag, headers),
+    )
+
+
+def _check_same(wire: Wire, info: ObjectInfo, headers: Mapping[str, str]) -> None:
+    """Some servers ignore If-Match (rclone): the answer's own ETag has to be the listed one."""
+    etag = headers.get("etag", "").strip('"')
+    if etag and info.etag and etag != info.etag:
+        raise ConditionError(f"read {wire.place(info.key)}: the ETag is {etag} and was {info.etag}")
+
+
+def _check_range(wire: Wire, info: ObjectInfo, response: Response, span: ByteRange) -> None:
+    """206, or a 200 with the Content-Range asked for (rclone); a 200 without one may be anything."""
+    text = response.headers.get("content-range", "")
+    found = _RANGE.fullmatch(text)
+    if found is None or (int(found[1]), int(found[2])) != (span.start, span.end - 1):
+        raise TransientError(
+            f"read {wire.place(info.key)}: bytes {span.start}-{span.end - 1} were asked for, "
+            f"{response.status} came with Content-Range {text!r}"
+        )
+    if found[3] not in {"*", str(info.size)}:
+        raise ConditionError(f"read {wire.place(info.key)}: the size is {found[3]} and was {info.size}")
+
+
+async def part_size(wire: Wire, info: ObjectInfo) -> int | None:
+    """The uniform part size of a multipart object, from the size of its first part; see `Store.part_size`.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html (partNumber)
+    """
+    _, dash, count_text = info.etag.partition("-")
+    if not dash or not count_text.isdecimal():
+        return None
+    query = [("partNumber", "1")] + ([("versionId", info.version)] if info.version else [])
+    try:
+        # Not pinned by If-Match: moto compares it with the part's own ETag. A wrong size does no harm but to
+        # give the copy another ETag than the source's.
+        response = await head(wire, info.key, {}, query)
+    except PermanentError:
+        return None  # the server does not know partNumber
+    count = int(count_text)
+    size = response.headers.get("content-length", "")
+    if response.headers.get("x-amz-mp-parts-count") != count_text or not size.isdecimal() or int(size) == 0:
+        return None
+    return int(size) if -(-info.size // int(size)) == count else None
+
+
+async def read_tags(wire: Wire, info: ObjectInfo) -> tuple[tuple[str, str], ...]:
+    """The tags of an object; see `Store.read_tags`."""
+    query = [("tagging", "")] + ([("versionId", info.version)] if info.version else [])
+    _, root = await wire.send_xml(s3_errors.READ_TAGS, "GET", info.key, query=query)
+    if root.tag != "Tagging":
+        raise TransientError(f"read the tags of {wire.place(info.key)}: the answer is <{root.tag}>")
+    return tuple((tag.findtext("Key") or "", tag.findtext("Value") or "") for tag in root.iter("Tag"))
+
+
+def _whole_checksum(headers: Mapping[str, str], name: str) -> str | None:
+    """A checksum of the whole object; one made of the parts' checksums ("-N", COMPOSITE) says nothing to us."""
+    value = headers.get(name)
+    if value is None or "-" in value:
+        return None
+    return value if headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT" else None
+
+
+def _stated_md5(headers: Mapping[str, str]) -> str | None:
+    """The md5 that S3 states as an additional checksum, in hex."""
+    value = _whole_checksum(headers, "x-amz-checksum-md5")
+    try:
+        return base64.b64decode(value, validate=True).hex() if value else None
+    except binascii.Error:
+        return None
+
+
+def server_time(headers: Mapping[str, str]) -> str:
+    """The server's clock as RFC 3339 UTC.
+
+    Raises:
+        FatalError: the answer has no readable `Date`, so that no age can be told.
+    """
+    text = _rfc3339(headers.get("date", ""))
+    if not text:
+        raise FatalError("list versions: the server does not tell its time (Date header)")
+    return text
+
+
+def _rfc3339(date: str) -> str:
+    """An HTTP date as RFC 3339 in UTC; empty where it is none."""
+    try:
+        moment = email.utils.parsedate_to_datetime(date)
+    except (ValueError, TypeError):
+        return ""
+    return datetime.fromtimestamp(moment.timestamp(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

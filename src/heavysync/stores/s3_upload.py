@@ -1,0 +1,245 @@
+"""A multipart upload to S3: parts in any order, then one completion that is proven or settled by looking.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from heavysync.checksums import md5_text, multipart_etag
+from heavysync.errors import ConditionError, PermanentError, TransientError, UploadGoneError
+from heavysync.objects import ByteRange, Content, Digests, ObjectInfo, Part, PartDone, UploadState, Written
+from heavysync.stores import s3_errors, s3_xml
+from heavysync.stores.s3_wire import parse_xml
+from heavysync.stores.sigv4 import encode_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from heavysync.objects import Location
+    from heavysync.stores.base import Store
+    from heavysync.stores.http import Response
+    from heavysync.stores.s3_wire import Wire
+
+_EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+
+_MD5 = re.compile("[0-9a-f]{32}")
+
+_KMS = {"aws:kms", "aws:kms:dsse"}
+
+
+def conditions(replaces: ObjectInfo | None) -> dict[str, str]:
+    """The header that lets a write happen only if the destination is as it was listed.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    """
+    if replaces is None:
+        return {"if-none-match": "*"}
+    return {"if-match": f'"{replaces.etag}"'} if replaces.etag else {}
+
+
+def copy_source(source: Location, info: ObjectInfo) -> dict[str, str]:
+    """The headers that name an object to copy from, pinned to its listed ETag."""
+    name = encode_path(f"{source.bucket}/{source.prefix}{info.key}")
+    version = f"?versionId={encode_path(info.version)}" if info.version else ""
+    pin = {"x-amz-copy-source-if-match": f'"{info.etag}"'} if info.etag else {}
+    return {"x-amz-copy-source": name + version, **pin}
+
+
+def is_md5_etag(etag: str, headers: Mapping[str, str]) -> bool:
+    """Whether an ETag can be the md5 of the bytes, by what the answer says of encryption and parts.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (ETag)
+    """
+    if headers.get("x-amz-server-side-encryption") in _KMS:
+        return False
+    if "x-amz-server-side-encryption-customer-algorithm" in headers:
+        return False
+    return _MD5.fullmatch(etag) is not None
+
+
+class S3Upload:
+    """One multipart upload under way.
+
+    Args:
+        wire: requests to the bucket.
+        stat: looks at the destination.
+        key: relative.
+        state: what is known of the upload.
+        size: of the whole object, in bytes.
+        replaces: the object listed at the key.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        stat: Callable[[str], Awaitable[ObjectInfo | None]],
+        key: str,
+        state: UploadState,
+        size: int,
+        replaces: ObjectInfo | None,
+    ) -> None:
+        self._wire = wire
+        self._stat = stat
+        self._key = key
+        self._state = state
+        self._size = size
+        self._replaces = replaces
+        self._parts = {part.number: part for part in state.parts}
+
+    @property
+    def state(self) -> UploadState:
+        """What to keep so that the upload can be resumed."""
+        return replace(self._state, parts=self._sorted())
+
+    def _sorted(self) -> tuple[PartDone, ...]:
+        return tuple(self._parts[number] for number in sorted(self._parts))
+
+    def _query(self, part: Part) -> tuple[tuple[str, str], ...]:
+        return (("partNumber", str(part.number)), ("uploadId", self._state.id))
+
+    async def write_part(self, part: Part, content: Content, digests: Digests) -> PartDone:
+        """See `Upload.write_part`. The answer's ETag is the part's md5, unless KMS encrypts it."""
+        response = await self._wire.send(
+            s3_errors.WRITE_PART,
+            "PUT",
+            self._key,
+            query=self._query(part),
+            headers={"content-md5": md5_text(digests.md5)},
+            body=content.chunks,
+        )
+        etag = response.headers.get("etag", "").strip('"')
+        md5 = digests.md5.hex()
+        if not etag or (is_md5_etag(etag, response.headers) and etag != md5):
+            raise TransientError(f"write part {part.number} of {self._place()}: the answer's ETag is {etag!r}, not {md5}")
+        return self._done(PartDone(part.number, etag, md5, digests.crc32c))
+
+    async def copy_part(self, source: Store, info: ObjectInfo, part: Part) -> PartDone:
+        """See `Upload.copy_part`.
+
+        A server that does not know UploadPartCopy takes the request for an upload of an empty part (rclone 1.75);
+        the upload then holds a wrong part and has to be aborted.
+        """
+        headers = copy_source(source.location, info)
+        if part.size < info.size:
+            headers["x-amz-copy-source-range"] = f"bytes={part.start}-{part.end - 1}"
+        response = await self._wire.send(
+            s3_errors.COPY_PART,
+            "PUT",
+            self._key,
+            query=self._query(part),
+            headers=headers,
+        )
+        etag = await self._copied_etag(response, part)
+        return self._done(PartDone(part.number, etag))
+
+    async def _copied_etag(self, response: Response, part: Part) -> str:
+        place = f"copy part {part.number} to {self._place()}"
+        root = parse_xml(response.body)
+        if root is None:
+            if not response.body and response.headers.get("etag", "").strip('"') == _EMPTY_MD5:
+                raise PermanentError(f"{place}: the server cannot copy parts", code="copy-part-unsupported")
+            raise TransientError(f"{place}: {response.size} bytes came that are no S3 answer")
+        if root.tag == "Error":
+            raise await self._wire.failure(s3_errors.COPY_PART, self._key, response, None)
+        etag = s3_xml.etag_of(root)
+        if root.tag != "CopyPartResult":
+            raise TransientError(f"{place}: the answer is <{root.tag}>")
+        if not etag:
+            raise PermanentError(f"{place}: the answer has no ETag", code="copy-part-unsupported")
+        return etag
+
+    def _done(self, done: PartDone) -> PartDone:
+        self._parts[done.number] = done
+        return done
+
+    async def complete(self, digests: Digests | None) -> Written:
+        """See `Upload.complete`. Each part carried its own md5, and the size of the whole travels along.
+
+        Servers that are not AWS's are looked at afterwards: some answer one ETag and list another (rclone 1.75).
+        """
+        parts = self._sorted()
+        headers = conditions(self._replaces) | {
+            "content-type": "application/xml",
+            "x-amz-mp-object-size": str(self._size),
+        }
+        try:
+            response, root = await self._wire.send_xml(
+                s3_errors.COMPLETE,
+                "POST",
+                self._key,
+                query=(("uploadId", self._state.id),),
+                headers=headers,
+                body=(s3_xml.complete_body(parts),),
+            )
+        except (UploadGoneError, ConditionError):
+            # An earlier attempt may have won, its answer lost on the way.
+            written = await self._look(parts, digests)
+            if written is None:
+                raise
+            return written
+        etag = s3_xml.etag_of(root)
+        if etag and self._wire.session.endpoint.partition:
+            return Written(etag, version_of(response.headers), self._size)
+        written = await self._look(parts, digests, answered=bool(etag))
+        if written is None:
+            raise TransientError(f"complete {self._place()}: neither an ETag came nor is the object there")
+        return written
+
+    async def _look(self, parts: tuple[PartDone, ...], digests: Digests | None, *, answered: bool = False) -> Written | None:
+        """The destination, if it is what this upload makes; after a proper answer its size is enough."""
+        found = await self._stat(self._key)
+        if found is None or found.size != self._size:
+            return None
+        expected = {digests.md5.hex()} if digests else set()
+        if all(_MD5.fullmatch(part.etag) for part in parts):
+            expected.add(multipart_etag([bytes.fromhex(part.etag) for part in parts]))
+        if not answered and found.etag not in expected:
+            return None
+        return Written(found.etag, found.version, found.size)
+
+    async def abort(self) -> None:
+        """See `Upload.abort`."""
+        try:
+            await self._wire.send(s3_errors.ABORT, "DELETE", self._key, query=(("uploadId", self._state.id),))
+        except UploadGoneError:
+            return
+
+    async def agree(self) -> None:
+        """Keep those parts only that the server has too, with the same ETag and size: a request per 1,000 parts.
+
+        Raises:
+            UploadGoneError: the upload does not exist any more.
+        """
+        held: dict[int, s3_xml.ListedPart] = {}
+        marker: str | None = "0"
+        while marker is not None:
+            query = (("part-number-marker", marker), ("uploadId", self._state.id))
+            _, root = await self._wire.send_xml(
+                s3_errors.LIST_PARTS, "GET", self._key, query=query if marker != "0" else query[1:]
+            )
+            parts, marker = s3_xml.read_parts(root)
+            held.update((part.number, part) for part in parts)
+        self._parts = {
+            number: part
+            for number, part in self._parts.items()
+            if number in held and (held[number].etag, held[number].size) == (part.etag, self._span(number))
+        }
+
+    def _span(self, number: int) -> int:
+        """Bytes of the part of this number."""
+        span = ByteRange((number - 1) * self._state.part_size, min(number * self._state.part_size, self._size))
+        return span.end - span.start
+
+    def _place(self) -> str:
+        return self._wire.place(self._key)
+
+
+def version_of(headers: Mapping[str, str]) -> str | None:
+    """The version id of an answer; the "null" version is none, since a later write replaces it in place."""
+    version = headers.get("x-amz-version-id")
+    return None if version in {None, "", "null"} else version
