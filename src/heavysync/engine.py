@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,7 @@ class Engine:
         retry: the retry policy; its `stopping` ends every pass early.
         pool: the copiers; None: nothing is copied (dry run).
         listener: is told what happens.
-        range_rows: keys after which a range hands the rest back.
+        on_listed: is called when a range is completely listed.
         purge_days: threshold of `purge`.
         null_is_safe: see `Purger`.
     """
@@ -44,22 +45,22 @@ class Engine:
     retry: Retrier
     pool: CopyPool | None
     listener: Listener
-    range_rows: int
+    on_listed: Callable[[], None]
     purge_days: float = 0.0
     null_is_safe: bool = False
 
-    async def cut(self, planned: PlannedRange) -> PlannedRange:
-        """Cut a range that was handed back into the pieces it should have; answer the first of them."""
+    async def cut(self, planned: PlannedRange) -> tuple[PlannedRange, int]:
+        """Cut a range that was handed back into the pieces it should have; answer the first, and how many there are."""
         if not planned.to_cut:
-            return planned
+            return planned, 1
         try:
             borders = await find_borders(self.source, self.retry, planned.span, planned.to_cut)
             if not borders:
                 borders = await find_borders(self.destination, self.retry, planned.span, planned.to_cut)
         except StoppedError:
-            return planned
-        span = await self.job.cut(planned.range, borders)
-        return planned._replace(span=span, to_cut=0)
+            return planned, 1
+        spans = await self.job.cut(planned.range, borders)
+        return planned._replace(span=spans[0], to_cut=0), len(spans)
 
     async def copy(self, planned: PlannedRange, *, most: int, hand_back: HandBack) -> bool:
         """List a range on both sides and copy what is owed; answer False if the run stopped first."""
@@ -95,6 +96,7 @@ class Engine:
         lister = Lister(state.inventory, stores, self.retry, listener=self.listener, wake=wake)
         if await lister.run(planned.span, most=most, hand_back=hand_back):
             listed.set()
+            self.on_listed()
         wake.set()
 
     async def delete(self, planned: PlannedRange) -> bool:

@@ -173,6 +173,7 @@ class SyncRun:
         self._options = options
         self._retry = retry
         self._listener = listener
+        self._unlisted = 0  # ranges of the present pass
 
     async def run(self, planned: Callable[[Planned], None] | None) -> SyncReport:
         """The passes in order."""
@@ -218,14 +219,14 @@ class SyncRun:
                 retry=self._retry,
                 pool=pool,
                 listener=self._listener,
-                range_rows=options.range_rows,
+                on_listed=lambda: self._count_unlisted(-1),
                 purge_days=options.purge_noncurrent,
                 null_is_safe=bucket.versioning == "enabled",
             )
             self._listener(PhaseStarted("list and copy"))
+            self._count_unlisted((await self._job.count_ranges()).get("planned", 0))
             if not await runner.run("planned", partial(self._copy, engine, runner)):
                 return "stopped", "stopped while listing and copying"
-        self._listener(ListingDone())
         totals = await self._job.totals()
         try:
             may_delete = self._guard(totals)
@@ -250,18 +251,26 @@ class SyncRun:
     async def _copy(self, engine: Engine, runner: InlineRunner, planned: PlannedRange) -> bool:
         """List and copy a range; what it hands back becomes a range of its own."""
         options = self._options
-        planned = await engine.cut(planned)
+        planned, pieces = await engine.cut(planned)
         if planned.to_cut:
             return False
+        self._count_unlisted(pieces - 1)
         is_first = planned.span.lo is None and planned.span.hi is None
         most = min(options.first_rows, options.range_rows) if is_first else options.range_rows
-        pieces = 2 * options.ranges_at_once if is_first else 2
+        wanted = 2 * options.ranges_at_once if is_first else 2
 
         async def hand_back(at: str) -> None:
-            await self._job.hand_back(planned.range, at, pieces=pieces)
+            await self._job.hand_back(planned.range, at, pieces=wanted)
+            self._count_unlisted(1)
             await runner.announce()
 
         return await engine.copy(planned, most=most, hand_back=hand_back)
+
+    def _count_unlisted(self, change: int) -> None:
+        """Keep count of ranges whose listing is not complete; totals are final when there is none."""
+        self._unlisted += change
+        if self._unlisted == 0:
+            self._listener(ListingDone())
 
     @asynccontextmanager
     async def _pool(self) -> AsyncIterator[CopyPool | None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from heavysync.errors import FatalError, PermanentError, TransientError, UsageError
-from heavysync.events import Retrying
+from heavysync.events import Finished, Listed, ListingDone, Retrying
 from heavysync.objects import Metadata
 from heavysync.options import MaxDelete
 from heavysync.retry import StoppedError
@@ -614,3 +614,40 @@ def test_stop_before_the_run_begins(tmp_path: Path) -> None:
 
     with pytest.raises(StoppedError):
         asyncio.run(stopped())
+
+
+def test_totals_are_final_once_everything_is_listed(tmp_path: Path) -> None:
+    """The event comes exactly once, after the last page and before the last copy, however the ranges were cut."""
+    pair = Pair(tmp_path / "s", page_max=50)
+    pair.fill(1500, size=5)
+
+    pair.run(first_rows=100, range_rows=200)
+
+    kinds = [type(event) for event in pair.events]
+    assert kinds.count(ListingDone) == 1
+    assert Listed not in kinds[kinds.index(ListingDone) :]
+    assert Finished in kinds[kinds.index(ListingDone) :]
+
+
+def test_tags_are_copied_when_asked_for(tmp_path: Path) -> None:
+    """One more request an object; without the option none."""
+    pair = Pair(tmp_path / "s", ("s3", "s3"))
+    pair.source.bucket.put("key", b"x", Metadata(tags=(("a", "b"),)))
+    pair.source.bucket.put("large", b"x", Metadata(tags=(("c", "d"),)), parts=[b"x"])
+
+    pair.run(tags=True)
+
+    assert pair.destination.bucket.live("key").metadata.tags == (("a", "b"),)
+    assert pair.destination.bucket.live("large").metadata.tags == (("c", "d"),)
+    assert pair.source.calls["read_tags"] == 2
+
+
+def test_storage_class_is_that_of_the_option(tmp_path: Path) -> None:
+    """Whole objects and large ones."""
+    pair = Pair(tmp_path / "s", limits=SMALL_S3, storage_class="COLDLINE")
+    pair.fill(2)
+    pair.put("large", b"l" * 50 * KIB)
+
+    pair.run()
+
+    assert {row.storage_class for _, row in pair.destination.bucket.live_rows("", "")} == {"COLDLINE"}

@@ -168,10 +168,10 @@ class Job:
 
         await self._db.write(work)
 
-    async def cut(self, number: int, borders: list[str]) -> KeyRange:
-        """Cut a planned range that nobody works on at the borders; answer the piece that keeps its number."""
+    async def cut(self, number: int, borders: list[str]) -> list[KeyRange]:
+        """Cut a planned range that nobody works on at the borders; answer the pieces, the first keeps its number."""
 
-        def work(db: sqlite3.Connection) -> KeyRange:
+        def work(db: sqlite3.Connection) -> list[KeyRange]:
             lo, hi, parent = db.execute(
                 "SELECT lo, hi, parent FROM range WHERE range = ? AND phase = 'planned'", (number,)
             ).fetchone()
@@ -181,7 +181,7 @@ class Job:
                 "INSERT INTO range (lo, hi, phase, parent) VALUES (?, ?, 'planned', ?)",
                 [(*span, parent) for span in rest],
             )
-            return first
+            return [first, *rest]
 
         return await self._db.write(work)
 
@@ -228,6 +228,9 @@ async def open_job(
 def _claim_pair(db: sqlite3.Connection, directory: Path, source: Location, destination: Location) -> None:
     row = db.execute("SELECT source, destination FROM pair").fetchone()
     if row is None:
+        # Runs are numbered anew, so files of ranges that an earlier job.db left would pass for listings of this run.
+        for left in (directory / "ranges").glob("*.db*"):
+            left.unlink()
         db.execute("INSERT INTO pair VALUES (1, ?, ?)", (str(source), str(destination)))
         db.execute("INSERT INTO range (lo, hi, phase) VALUES (NULL, NULL, 'planned')")
     elif row != (str(source), str(destination)):
