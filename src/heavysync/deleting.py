@@ -18,9 +18,6 @@ from heavysync.stores.base import Store
 BATCH = 250
 """Keys a request: S3 takes 1,000, but each counts against 3,500 writes a second of a partition (SEMANTICS 4)."""
 
-DENSE = 8
-"""A list page that settles fewer keys than this is dearer than looking at each of them (12.5 times a HEAD)."""
-
 
 async def delete_extras(extras: Extras, *, source: Store, destination: Store, retry: Retrier, listener: Listener) -> bool:
     """Delete what `extras` holds of a range; answer False if the run stopped first. Can be repeated at any time.
@@ -45,27 +42,23 @@ async def delete_extras(extras: Extras, *, source: Store, destination: Store, re
 
 
 async def _present(source: Store, retry: Retrier, keys: list[str]) -> set[str]:
-    """Which of the ascending keys the source has now: by list pages where keys lie close together, else one by one."""
+    """Which of the ascending keys the source has now, by list pages: one where keys lie close together.
+
+    Never by a look at a single object: that a page lacks a key is proven by the page, a bare 404 may be anybody's.
+    """
     found: set[str] = set()
     position = 0
+    after = before(keys[0])
     while position < len(keys):
-        step = partial(source.list_page, before(keys[position]), keys[-1])
-        page = await retry("list source before deleting", step)
+        page = await retry("list source before deleting", partial(source.list_page, after, keys[-1]))
         found.update(info.key for info in page.objects)
         if page.cursor is None:
             break
-        settled = [key for key in keys[position:] if key <= page.cursor]
-        position += len(settled)
-        if len(settled) < DENSE:
-            await _look(source, retry, keys[position : position + DENSE], found)
-            position += DENSE
+        while position < len(keys) and keys[position] <= page.cursor:
+            position += 1
+        if position < len(keys):  # skip what lies between, but never go back
+            after = max(page.cursor, before(keys[position]) or "")
     return found.intersection(keys)
-
-
-async def _look(source: Store, retry: Retrier, keys: list[str], found: set[str]) -> None:
-    for key in keys:
-        if await retry(f"look at {key}", partial(source.stat, key)) is not None:
-            found.add(key)
 
 
 async def _delete(destination: Store, retry: Retrier, infos: list[ObjectInfo]) -> list[ExtraOutcome]:

@@ -80,6 +80,7 @@ class Engine:
                 if await state.queue.owed():
                     return False
                 await state.queue.forget_stale_proofs()
+            await state.sync()  # the plan must not know more than the file does, whatever happens to the power
             await self.job.advance(planned.range, before="planned", after="copied", totals=await totals_of(state))
         return True
 
@@ -108,7 +109,7 @@ class Engine:
             retry=self.retry,
             listener=self.listener,
         )
-        async with self._open(planned) as state:
+        async with self._open(planned, listed=True) as state:
             try:
                 if not await step(state.extras):
                     return False
@@ -126,15 +127,17 @@ class Engine:
             days=self.purge_days,
             null_is_safe=self.null_is_safe,
         )
-        async with self._open(planned) as state:
+        async with self._open(planned, listed=True) as state:
             if not await purger.run(state.extras, planned.span):
                 return False
             await self.job.advance(planned.range, before="deleted", after="purged", totals=await totals_of(state))
         return True
 
-    def _open(self, planned: PlannedRange) -> AbstractAsyncContextManager[RangeState]:
+    def _open(self, planned: PlannedRange, *, listed: bool = False) -> AbstractAsyncContextManager[RangeState]:
         parent = None if planned.parent is None else self.job.range_file(planned.parent)
-        return open_range(self.job.range_file(planned.range), run=self.run.number, span=planned.span, parent=parent)
+        return open_range(
+            self.job.range_file(planned.range), run=self.run.number, span=planned.span, parent=parent, listed=listed
+        )
 
 
 async def totals_of(state: RangeState) -> Totals:

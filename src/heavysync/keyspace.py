@@ -9,8 +9,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
-HIGHEST = chr(0x10FFFF)
-"""`prefix + HIGHEST` lies above (nearly) every key that starts with `prefix`."""
+HIGHEST = chr(0x10FFFD)
+"""`prefix + HIGHEST` lies above (nearly) every key that starts with `prefix`.
+
+The two code points above it are no characters, and a provider may refuse them."""
+
+KEY_MAX = 1024
+"""Bytes of UTF-8 that a key can have with both providers; an offset should not be longer either."""
 
 
 class KeyRange(NamedTuple):
@@ -40,10 +45,15 @@ def before(key: str) -> str | None:
     if not key:
         return None
     last = ord(key[-1])
-    if last == 0:
+    if last <= 0x20:  # no control character in an offset: some servers repeat it unescaped in their XML
         return key[:-1]
-    lower = 0xD7FF if last == 0xE000 else last - 1
-    return key[:-1] + chr(lower) + HIGHEST
+    lower = _BELOW.get(last - 1, last - 1)
+    offset = key[:-1] + chr(lower) + HIGHEST
+    return offset if len(offset.encode()) <= KEY_MAX else offset[:-1]
+
+
+_BELOW = {0xDFFF: 0xD7FF, 0xFFFF: 0xFFFD, 0xFFFE: 0xFFFD}
+"""For what cannot stand in an offset (surrogates, non-characters) the next lower code point that can."""
 
 
 def between(lo: str, hi: str) -> str | None:
@@ -102,7 +112,7 @@ def _text(place: int) -> str:
         if start == low and code == 0:
             break
         low = start
-        text += chr(0xE000 if 0xD800 <= code < 0xE000 else code)
+        text += chr(0xE000 if 0xD800 <= code < 0xE000 else _BELOW.get(code, code))
     return text
 
 

@@ -63,7 +63,7 @@ class Lister:
                 for name in _behind(sides):
                     group.create_task(self._page(name, sides, span))
             at = _level(sides)
-            if at is not None and max(side.objects for side in sides.values()) >= most:
+            if at is not None and at != span.hi and max(side.objects for side in sides.values()) >= most:
                 await hand_back(at)
                 await self._inventory.trim(at)
                 return True

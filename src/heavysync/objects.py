@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from heavysync.errors import UsageError
 
@@ -34,7 +34,7 @@ class Location:
             UsageError: unknown scheme or no bucket name.
         """
         scheme, separator, rest = url.partition("://")
-        if not separator or scheme not in (*SCHEMES, "memory"):
+        if not separator or scheme not in SCHEMES:
             raise UsageError(f"{url!r}: give s3://bucket[/prefix] or gs://bucket[/prefix]")
         bucket, _, prefix = rest.partition("/")
         if not bucket:
@@ -295,6 +295,7 @@ class UploadState:
     """What must be kept so that an interrupted upload or rewrite goes on. A credential on GCS: keep it private.
 
     Args:
+        kind: "upload" (S3 multipart upload, GCS session) or "rewrite" (a GCS copy under way).
         id: S3 upload id, GCS session URI, or GCS rewrite token.
         part_size: bytes, the same for all parts but the last.
         source_token: `ObjectInfo.token` of the source it was begun for.
@@ -302,6 +303,7 @@ class UploadState:
         parts: acknowledged so far, ascending.
     """
 
+    kind: Literal["upload", "rewrite"] = "upload"
     id: str
     part_size: int
     source_token: str
@@ -346,7 +348,7 @@ class BucketInfo:
     """What is known about a bucket.
 
     Args:
-        versioning: "enabled", "suspended" or "off".
+        versioning: "enabled", "suspended", "off", or "unknown" to those who may not ask.
         mfa_delete: S3 refuses every delete of a version without a one-time password.
         location: region or location.
     """

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from heavysync.errors import UsageError
 
 MIB = 1 << 20
+MOST_DAYS = 36_500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,7 @@ class SideOptions:
         url = self.endpoint_url
         if url is not None and not url.startswith(("http://", "https://")):
             raise UsageError(f"endpoint {url!r} has no scheme: give http://host:port or https://host")
+        _at_least("--stall-timeout", self.stall_s, 1)
         if url is not None and not urlsplit(url).netloc:
             raise UsageError(f"endpoint {url!r} names no host: give http://host:port or https://host")
 
@@ -136,6 +138,8 @@ class SyncOptions:
         _at_least("--concurrency", self.concurrency, 1)
         _at_least("--memory", self.memory, 16 * MIB)
         _at_least("--purge-noncurrent", self.purge_noncurrent, 0)
+        if self.purge_noncurrent > MOST_DAYS:
+            raise UsageError(f"--purge-noncurrent {self.purge_noncurrent}: give days, at most {MOST_DAYS}")
         _at_least("range_rows", self.range_rows, 1)
         _at_least("first_rows", self.first_rows, 1)
         _at_least("ranges_at_once", self.ranges_at_once, 1)
@@ -155,8 +159,6 @@ class SyncOptions:
             "--tags": self.tags,
             "--server-side-copy": self.server_side_copy,  # an unfinished rewrite is no unfinished upload
             "--dry-run": self.dry_run,
-            "--source-endpoint-url": self.source.endpoint_url,
-            "--destination-endpoint-url": self.destination.endpoint_url,
         }
 
     def describe(self) -> dict[str, Any]:

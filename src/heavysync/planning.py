@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from heavysync.keyspace import HIGHEST, KeyRange, between
+from heavysync.keyspace import HIGHEST, KEY_MAX, KeyRange, between
 from heavysync.retry import Retrier
 from heavysync.stores.base import Store
 
@@ -77,6 +77,8 @@ async def _end(prober: Prober, first: str, hi: str | None) -> str:
     while beyond - shared > 1 and not prober.is_spent:
         middle = (shared + beyond) // 2
         edge = first[:middle] + HIGHEST
+        if len(edge.encode()) > KEY_MAX:
+            break
         is_last = (hi is not None and edge >= hi) or await prober.first(edge, hi) is None
         shared, beyond = (middle, beyond) if is_last else (shared, middle)
     edge = first[:shared] + HIGHEST

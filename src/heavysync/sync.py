@@ -18,7 +18,7 @@ from heavysync.engine import Engine
 from heavysync.errors import FatalError, GuardError, HeavysyncError, NotFoundError, StoppedEarlyError, UsageError
 from heavysync.events import Listener, ListingDone, Moved, Notice, PhaseStarted, ignore
 from heavysync.objects import BucketInfo, Location
-from heavysync.options import SyncOptions
+from heavysync.options import SideOptions, SyncOptions
 from heavysync.pacing import ByteBudget
 from heavysync.retry import BASE_S, Retrier, StoppedError
 from heavysync.runners.inline import InlineRunner
@@ -110,13 +110,14 @@ async def sync(
     """
     options = options or SyncOptions()
     ends = Location.parse(source), Location.parse(destination)
-    check_apart(*ends, options)
+    check_apart(*ends, same_server=options.source.endpoint_url == options.destination.endpoint_url)
     directory = options.state or default_directory(*ends, Path.home() / ".local" / "state")
     retry = Retrier(listener, base_s=retry_base_s)
     retry.stopping = stop or retry.stopping
     try:
         with owned(directory):
-            async with open_job(directory, *ends) as job, _open_stores(ends, options) as stores:
+            async with open_job(directory, *ends) as job, _open_stores(ends, options, retry) as stores:
+                check_apart(*ends, same_server=stores[0].server == stores[1].server)
                 return await SyncRun(job, *stores, options, retry, listener).run(planned)
     except StoppedError:
         raise StoppedEarlyError("stopped while the buckets were looked at; nothing was changed") from None
@@ -124,13 +125,13 @@ async def sync(
         raise _cause(group) from group
 
 
-def check_apart(source: Location, destination: Location, options: SyncOptions) -> None:
+def check_apart(source: Location, destination: Location, *, same_server: bool) -> None:
     """Refuse two addresses of which one lies inside the other.
 
     Raises:
         UsageError: they do.
     """
-    if options.source.endpoint_url != options.destination.endpoint_url:
+    if not same_server:
         return
     if source == destination:
         raise UsageError(f"{source} is both source and destination")
@@ -139,13 +140,20 @@ def check_apart(source: Location, destination: Location, options: SyncOptions) -
 
 
 @asynccontextmanager
-async def _open_stores(ends: tuple[Location, Location], options: SyncOptions) -> AsyncIterator[tuple[Store, Store]]:
+async def _open_stores(
+    ends: tuple[Location, Location], options: SyncOptions, retry: Retrier
+) -> AsyncIterator[tuple[Store, Store]]:
     connections = 2 * options.concurrency + 64  # one a worker, more for parts of large objects and for listers
     async with AsyncExitStack() as stack:
-        source = await stack.enter_async_context(open_store(ends[0], options.source, connections=connections))
-        destination = await stack.enter_async_context(
-            open_store(ends[1], options.destination, connections=connections, storage_class=options.storage_class)
-        )
+
+        async def enter(end: Location, side: SideOptions, storage_class: str | None) -> Store:
+            return await stack.enter_async_context(
+                open_store(end, side, connections=connections, storage_class=storage_class)
+            )
+
+        source = await retry(f"open {ends[0]}", partial(enter, ends[0], options.source, None))
+        step = partial(enter, ends[1], options.destination, options.storage_class)
+        destination = await retry(f"open {ends[1]}", step)
         yield source, destination
 
 
@@ -180,7 +188,11 @@ class SyncRun:
         options = self._options
         bucket = await self._prepare()
         run = await self._job.begin(
-            meaning=options.meaning(),
+            meaning={
+                **options.meaning(),
+                "the source's server": self._source.server,
+                "the destination's server": self._destination.server,
+            },
             options=options.describe(),
             dry_run=options.dry_run,
             restart=options.restart,
@@ -314,6 +326,11 @@ class SyncRun:
             bucket = await self._retry(f"look at {there}", self._destination.read_bucket)
         if options.enable_versioning and bucket.versioning != "enabled" and not options.dry_run:
             await self._retry(f"enable versioning of {there}", self._destination.enable_versioning)
+            self._listener(
+                Notice(
+                    f"versioning of {there} is on from now; S3 may need 15 minutes, GCS 30 s until it holds for every write"
+                )
+            )
             bucket = await self._retry(f"look at {there}", self._destination.read_bucket)
         if options.purge_noncurrent > 0 and bucket.mfa_delete:
             raise FatalError(f"{there} demands a one-time password for every deleted version: it cannot be purged")

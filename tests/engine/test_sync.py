@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from heavysync.errors import FatalError, PermanentError, TransientError, UsageError
+from heavysync.errors import FatalError, NotFoundError, PermanentError, TransientError, UsageError
 from heavysync.events import Finished, Listed, ListingDone, Retrying
 from heavysync.objects import Metadata
 from heavysync.options import MaxDelete
 from heavysync.retry import StoppedError
 from pairs import KIB, SMALL_S3, Pair
 
+MIB = 1 << 20
 KINDS = [("s3", "gs"), ("gs", "s3"), ("s3", "s3"), ("gs", "gs")]
 
 
@@ -651,3 +653,147 @@ def test_storage_class_is_that_of_the_option(tmp_path: Path) -> None:
     pair.run()
 
     assert {row.storage_class for _, row in pair.destination.bucket.live_rows("", "")} == {"COLDLINE"}
+
+
+def test_object_that_is_listed_but_never_found_is_a_failure(tmp_path: Path) -> None:
+    """A 404 on every read (a broken proxy, say) is not "vanished": the listing still has the objects."""
+    pair = Pair(tmp_path / "s")
+    pair.fill(5)
+
+    def missing(operation: str, key: str) -> None:
+        if operation == "read":
+            raise NotFoundError("404")
+
+    pair.source.fault = missing
+    report = pair.run()
+
+    assert (report.exit_code, report.totals.failed, report.totals.skipped) == (1, 5, 0)
+    assert {trouble.code for trouble in report.troubles} == {"unreadable"}
+
+
+def test_corrupt_parts_never_replace_a_good_object_on_gcs(tmp_path: Path) -> None:
+    """A session's last part makes the object appear, so the whole is verified before that part is sent."""
+    pair = Pair(tmp_path / "s", ("gs", "gs"))
+    pair.put("key", b"good" * 3 * MIB)
+    pair.run()
+    good = pair.destination.bucket.live("key").data
+    pair.put("key", b"next" * 3 * MIB)
+    rows = pair.source.bucket.rows["key"]
+    rows[-1] = replace(rows[-1], data=b"X" + rows[-1].data[1:])
+
+    report = pair.run(server_side_copy=False)
+
+    assert (report.exit_code, report.troubles[0].code) == (1, "corrupt")
+    assert pair.destination.bucket.live("key").data == good
+
+
+def test_corrupt_multipart_source_is_noticed(tmp_path: Path) -> None:
+    """S3 to S3, the parts' md5s must give the source's ETag."""
+    pair = Pair(tmp_path / "s", ("s3", "s3"), limits=SMALL_S3)
+    pieces = [bytes([n]) * 5 * KIB for n in range(4)]
+    pair.put("parts", b"".join(pieces), parts=pieces)
+    rows = pair.source.bucket.rows["parts"]
+    rows[-1] = replace(rows[-1], data=b"X" + rows[-1].data[1:])
+
+    report = pair.run()
+
+    assert (report.exit_code, report.troubles[0].code) == (1, "corrupt")
+    assert pair.destination.bucket.live("parts") is None
+
+
+def test_lost_range_file_ends_the_run(tmp_path: Path) -> None:
+    """Where the plan says "listed" and the file does not, nothing is concluded, nothing is deleted."""
+    pair = Pair(tmp_path / "s")
+    pair.fill(20)
+    pair.run()
+    pair.source.bucket.delete("dir1/key-000001")
+
+    def broken(operation: str, key: str) -> None:
+        if operation == "delete":
+            raise FatalError("access denied")
+
+    pair.destination.fault = broken
+    with pytest.raises(FatalError, match="access denied"):
+        pair.run()
+    pair.destination.fault = None
+    for path in (tmp_path / "s" / "ranges").iterdir():
+        path.unlink()
+
+    with pytest.raises(FatalError, match="--restart"):
+        pair.run()
+    assert pair.run(restart=True).totals.deleted == 1
+
+
+def test_narrower_range_file_begins_again(tmp_path: Path) -> None:
+    """A file that was trimmed when the plan was not (a power cut in between) is not taken for complete."""
+    pair = Pair(tmp_path / "s", page_max=20)
+    pair.fill(100, size=5)
+
+    def broken(operation: str, key: str) -> None:
+        if operation == "read":
+            raise FatalError("credentials")
+
+    pair.source.fault = broken
+    with pytest.raises(FatalError):
+        pair.run()
+    pair.source.fault = None
+    with sqlite3.connect(tmp_path / "s" / "ranges" / "000001.db") as db:
+        db.execute("UPDATE span SET hi = 'dir2'")
+        db.execute("DELETE FROM source WHERE key > 'dir2'")
+        db.execute("DELETE FROM transfer WHERE key > 'dir2'")
+        db.execute("UPDATE listing SET done = 1, cursor = 'dir2'")
+    db.close()
+
+    report = pair.run()
+
+    assert report.totals.copied == 100
+    pair.assert_equal()
+
+
+def test_resume_on_another_server_is_refused(tmp_path: Path) -> None:
+    """The environment may name another endpoint than the one the run began with."""
+    pair = Pair(tmp_path / "s")
+    pair.fill(5)
+
+    def broken(operation: str, key: str) -> None:
+        if operation == "read":
+            raise FatalError("credentials")
+
+    pair.source.fault = broken
+    with pytest.raises(FatalError):
+        pair.run()
+    other = Pair(tmp_path / "s")
+
+    with pytest.raises(UsageError, match="server"):
+        other.run()
+
+
+def test_kms_copies_whose_answers_were_lost_are_recognised(tmp_path: Path) -> None:
+    """Server-side copies carry no stamp, and their ETags are no md5: the stated crc32c of both sides decides."""
+    pair = Pair(tmp_path / "s", ("s3", "s3"), shared=True)
+    pair.source.bucket.opaque_etags = pair.destination.bucket.opaque_etags = True
+    pair.fill(3)
+    lost = Counter[str]()
+
+    def lose(operation: str, key: str) -> None:
+        lost[operation + key] += 1
+        if lost[operation + key] == 1:
+            raise TransientError("connection reset")
+
+    pair.destination.lose = lose
+    report = pair.run()
+
+    assert (report.exit_code, report.totals.copied) == (0, 3)
+
+
+def test_lost_state_with_opaque_etags_is_rebuilt_from_stamps(tmp_path: Path) -> None:
+    """An ETag that is no md5 does not contradict the stamp; the crc32c that the object states confirms it."""
+    pair = Pair(tmp_path / "s", ("gs", "s3"))
+    pair.destination.bucket.opaque_etags = True
+    pair.fill(5)
+    pair.run()
+    pair.directory = tmp_path / "other"
+
+    report = pair.run()
+
+    assert (report.totals.copied, report.totals.proven) == (0, 5)

@@ -10,6 +10,7 @@ from heavysync.cli.words import duration, parse_size, plain, size
 from heavysync.errors import UsageError
 from heavysync.objects import Location, Metadata
 from heavysync.options import MaxDelete, SideOptions, SyncOptions
+from heavysync.stores.rules import server_of
 
 
 @pytest.mark.parametrize(
@@ -101,3 +102,31 @@ def test_metadata_survive_as_text(user: dict[str, str], content_type: str | None
     metadata = Metadata(user=user, content_type=content_type)
 
     assert Metadata.from_json(metadata.to_json()) == metadata
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("http://localhost:9000", "http://127.0.0.1:9000/", True),
+        ("https://S3.example.com", "https://s3.example.com:443/", True),
+        ("http://[::1]:1", "http://localhost:1", True),
+        ("https://a.example.com", "https://b.example.com", False),
+        ("http://localhost:9000", "http://localhost:9001", False),
+    ],
+)
+def test_servers_are_told_apart_by_what_they_are(a: str, b: str, same: bool) -> None:
+    """Not by how they are spelt: else a bucket could be synchronised into itself."""
+    assert (server_of(a) == server_of(b)) is same
+
+
+@pytest.mark.parametrize("side", [{"stall_s": 0}, {"stall_s": -1}, {"endpoint_url": "http://"}])
+def test_bad_sides_are_refused(side: dict[str, object]) -> None:
+    """Before anything is tried."""
+    with pytest.raises(UsageError):
+        SideOptions(**side)
+
+
+def test_purge_threshold_has_an_end() -> None:
+    """Infinity is no number of days."""
+    with pytest.raises(UsageError, match="at most"):
+        SyncOptions(purge_noncurrent=float("inf"))

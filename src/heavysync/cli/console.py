@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ from heavysync.sync import Planned, SyncReport
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_log = logging.getLogger("heavysync")
 
 Mode = Literal["live", "plain", "json", "quiet"]
 LINE_S = {"plain": 60.0, "json": 10.0}
@@ -181,8 +184,16 @@ class Console:
     def listener(self, event: Event) -> None:
         """Take an event of the engine."""
         self.progress.take(event)
-        if isinstance(event, Notice):
-            self.note(event.text)
+        match event:
+            case Notice(text):
+                self.note(text)
+            case Retrying(operation, error, attempt, wait_s):
+                told = words.plain(f"{operation}: {error}")
+                _log.info("%s: failed %d times, again in %.1f s", told, attempt, wait_s)
+            case PhaseStarted() | Listed() | ListingDone() | Queued() | Deleted():
+                _log.info("%s", event)
+            case _:
+                pass
 
     def note(self, text: str) -> None:
         """Say one sentence."""

@@ -214,6 +214,8 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
                 profile=destination_profile,
                 region=destination_region,
                 anonymous=destination_anonymous,
+                # a server-side copy is a request to the destination that reads the source
+                request_payer=request_payer and ends[1].scheme == "s3",
             ),
         )
     except UsageError as error:

@@ -20,15 +20,20 @@ from heavysync.errors import FatalError
 
 T = TypeVar("T")
 
+# cache_size: KiB for each open file. 16,000 instead made the peak grow with the bucket, from 103 MB at 100,000 keys to
+# 162 MB at 800,000, as each of the eight ranges filled its cache; listing took the same time.
 _PRAGMAS = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 PRAGMA busy_timeout = 10000;
-PRAGMA cache_size = -16000;
+PRAGMA cache_size = -2000;
 PRAGMA temp_store = MEMORY;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA wal_autocheckpoint = 4000;
 """
+
+APPLICATION_ID = 0x48537963
+"""Marks a file as heavysync's (`file` and SQLite show it)."""
 
 _ADVICE = {
     "SQLITE_FULL": "the disk is full: make room and start again, nothing that was committed is lost",
@@ -81,6 +86,20 @@ class Database:
 
         return await self._run(transaction)
 
+    async def sync(self) -> None:
+        """Make sure that all that was committed survives a power cut, before another file builds on it."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("PRAGMA synchronous = FULL")
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")  # a commit has to write something to be synced
+                db.execute("COMMIT")
+            finally:
+                db.execute("PRAGMA synchronous = NORMAL")
+
+        await self._run(work)
+
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connection
         try:
@@ -92,12 +111,13 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(path: Path, migrations: Sequence[str]) -> AsyncIterator[Database]:
+async def open_database(path: Path, migrations: Sequence[str], *, durable: bool = False) -> AsyncIterator[Database]:
     """Open or make a database file (mode 0600) and bring its schema up to date.
 
     Args:
         path: the file.
         migrations: names of SQL files beside this one; the n-th brings version n-1 to version n.
+        durable: every commit survives a power cut, at the price of a flush to the disk.
 
     Raises:
         FatalError: the file is newer than this program, damaged, no database, or the disk fails.
@@ -109,6 +129,8 @@ async def open_database(path: Path, migrations: Sequence[str]) -> AsyncIterator[
     async with aiosqlite.connect(path, isolation_level=None) as connection:
         database = Database(path, connection)
         await database.read(lambda db: _prepare(db, path, migrations))
+        if durable:
+            await database.read(lambda db: db.execute("PRAGMA synchronous = FULL").fetchall())
         yield database
 
 

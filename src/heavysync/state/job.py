@@ -105,6 +105,11 @@ class Job:
 
         def work(db: sqlite3.Connection) -> Run:
             row = db.execute("SELECT run, meaning, dry_run, started_at FROM run WHERE finished_at IS NULL").fetchone()
+            if row and dry_run and not row[2]:
+                raise UsageError(
+                    "an unfinished run is waiting, and a dry run would overwrite its listings: "
+                    "finish it first, or give the dry run another --state directory"
+                )
             if row and not restart and not row[2]:
                 _same_meaning(json.loads(row[1]), meaning)
                 db.execute("UPDATE run SET status = 'running' WHERE run = ?", (row[0],))
@@ -220,7 +225,7 @@ async def open_job(
     Raises:
         FatalError: it belongs to another pair, or `open_database` failed.
     """
-    async with open_database(directory / "job.db", MIGRATIONS) as db:
+    async with open_database(directory / "job.db", MIGRATIONS, durable=True) as db:
         await db.write(lambda connection: _claim_pair(connection, directory, source, destination))
         yield Job(directory, db, clock)
 

@@ -229,6 +229,7 @@ def upload_to_json(state: UploadState) -> str:
     """An upload's state as text for its column."""
     return json.dumps(
         {
+            "kind": state.kind,
             "id": state.id,
             "part_size": state.part_size,
             "source_token": state.source_token,

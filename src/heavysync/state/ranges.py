@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from heavysync.errors import FatalError
 from heavysync.keyspace import KeyRange
 from heavysync.state.database import Database, open_database
 from heavysync.state.extras import Extras
@@ -26,23 +27,35 @@ class RangeState:
     """
 
     def __init__(self, db: Database, run: int) -> None:
+        self._db = db
         self.inventory = Inventory(db)
         self.queue = Queue(db, run)
         self.extras = Extras(db)
 
+    async def sync(self) -> None:
+        """Make sure that all that was recorded survives a power cut."""
+        await self._db.sync()
+
 
 @asynccontextmanager
-async def open_range(path: Path, *, run: int, span: KeyRange, parent: Path | None = None) -> AsyncIterator[RangeState]:
+async def open_range(
+    path: Path, *, run: int, span: KeyRange, parent: Path | None = None, listed: bool = False
+) -> AsyncIterator[RangeState]:
     """Open or make the file of a range.
 
     A file of an earlier run is emptied but for its proofs. A file of this run goes on: what was claimed is pending again,
     and if the plan ended the range earlier than the file knows, rows beyond that are dropped. A new file takes over the
     proofs of its span from `parent`, the file of the range it was split from.
 
+    With `listed`, the plan says that both listings of this run are complete: then a file that does not bear that out was
+    tampered with or lost, and nothing may be concluded from it.
+
     Raises:
-        FatalError: see `open_database`.
+        FatalError: see `open_database`; or the file does not fit the plan.
     """
     async with open_database(path, MIGRATIONS) as db:
+        if listed:
+            await db.read(lambda connection: _check_listed(connection, path, run, span))
         if parent is not None:
             await db.read(lambda connection: _inherit(connection, parent, span))
         await db.write(lambda connection: _make_ready(connection, run, span))
@@ -51,7 +64,7 @@ async def open_range(path: Path, *, run: int, span: KeyRange, parent: Path | Non
 
 def _make_ready(db: sqlite3.Connection, run: int, span: KeyRange) -> None:
     known = span_of(db)
-    if known is not None and known[0] == run:
+    if known is not None and known[0] == run and _covers(known[1], span):
         if span.hi is not None and known[1].hi != span.hi:
             trim(db, span.hi)
         db.execute("UPDATE transfer SET status = 'pending' WHERE status = 'claimed'")
@@ -61,6 +74,18 @@ def _make_ready(db: sqlite3.Connection, run: int, span: KeyRange) -> None:
     db.execute("INSERT INTO span VALUES (1, ?, ?, ?)", (run, span.lo, span.hi))
     db.execute("INSERT INTO listing (side) VALUES ('source'), ('destination')")
     db.execute("INSERT INTO progress (one) VALUES (1)")
+
+
+def _covers(known: KeyRange, planned: KeyRange) -> bool:
+    """Whether a file speaks for all keys of a planned range; a narrower one has to begin again."""
+    return known.lo == planned.lo and (known.hi is None or (planned.hi is not None and known.hi >= planned.hi))
+
+
+def _check_listed(db: sqlite3.Connection, path: Path, run: int, span: KeyRange) -> None:
+    known = span_of(db)
+    (done,) = db.execute("SELECT count(*) FROM listing WHERE done = 1").fetchone()
+    if known != (run, span) or done != 2:
+        raise FatalError(f"state file {path} is not the one that this run wrote: start again with --restart")
 
 
 def _inherit(db: sqlite3.Connection, parent: Path, span: KeyRange) -> None:

@@ -89,6 +89,10 @@ class Store(Protocol):
         """What the store can take."""
 
     @property
+    def server(self) -> str:
+        """Who answers: two stores with equal servers mean the same bucket by the same name, however it was spelt."""
+
+    @property
     def copy_domain(self) -> str:
         """Two stores with equal domains can copy server side: same provider, endpoint and credentials."""
 
@@ -121,9 +125,7 @@ class Store(Protocol):
         even none, and yet have a cursor.
         """
 
-    async def list_versions_page(
-        self, after: VersionCursor | None, first: str | None, until: str | None
-    ) -> VersionPage:
+    async def list_versions_page(self, after: VersionCursor | None, first: str | None, until: str | None) -> VersionPage:
         """List versions and delete markers of keys > `first` and <= `until`: one request.
 
         `after` continues a former page (then `first` is only a bound). On S3 the rows of one key are newest first and

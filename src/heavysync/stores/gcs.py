@@ -97,6 +97,11 @@ class GcsStore:
         self._listing = GcsListing(wire, location, self._bucket_path)
 
     @property
+    def server(self) -> str:
+        """Host and port."""
+        return self.wire.server
+
+    @property
     def copy_domain(self) -> str:
         """See `Store`."""
         return self.wire.domain
@@ -370,7 +375,7 @@ def _rewritten(answer: dict[str, Any], info: ObjectInfo) -> Written | UploadStat
         token = answer.get("rewriteToken")
         if not token:
             raise TransientError(f"copy {info.key!r}: the answer has no token")
-        return UploadState(id=token, part_size=0, source_token=info.token)
+        return UploadState(kind="rewrite", id=token, part_size=0, source_token=info.token)
     written = written_of(answer["resource"])
     if written.size != info.size or (info.crc32c and written.crc32c not in {None, info.crc32c}):
         raise TransientError(f"copy {info.key!r}: the copy has other bytes than the source")

@@ -22,7 +22,7 @@ _JSON = {"Content-Type": "application/json; charset=UTF-8"}
 
 
 async def read_bucket(wire: GcsWire, path: str, location: Location, listing: GcsListing) -> BucketInfo:
-    """See `Store.read_bucket`. Who may only list (that is tried, too) is shown a bucket without versioning."""
+    """See `Store.read_bucket`. Who may only list (that is tried, too) is told that versioning is unknown."""
     query = {"fields": "kind,name,location,versioning"}
     response = await wire.call("look at the bucket", "", "GET", path, query, accept={200, 403, 404})
     if response.status != 200:
@@ -33,7 +33,7 @@ async def read_bucket(wire: GcsWire, path: str, location: Location, listing: Gcs
         if isinstance(error, TransientError):
             raise error
         await listing.objects(None, None, 1)
-        return BucketInfo(versioning="off")
+        return BucketInfo(versioning="unknown")
     bucket = decoded(response, "look at the bucket")
     if bucket.get("kind") != "storage#bucket":
         raise TransientError(f"{location}: the answer is no bucket")

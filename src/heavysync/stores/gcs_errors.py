@@ -88,7 +88,7 @@ def error_of(operation: str, key: str, refusal: Refusal) -> HeavysyncError:
     if reason in FATAL:
         return FatalError(text)
     if status == 404:
-        return _missing(text, message)
+        return _missing(text, reason, message)
     if status in {304, 412, 416}:  # 416: the object has become smaller
         return ConditionError(text)
     return _lasting(text, key, status, reason)
@@ -101,8 +101,13 @@ def _lasting(text: str, key: str, status: int, reason: str) -> HeavysyncError:
     return PermanentError(text, code="locked" if reason in LOCKED else reason or str(status))
 
 
-def _missing(text: str, message: str) -> HeavysyncError:
-    """An object that is missing concerns the object, a bucket the run; the reason is `notFound` for both."""
+def _missing(text: str, reason: str, message: str) -> HeavysyncError:
+    """An object that is missing concerns the object, a bucket the run; the reason is `notFound` for both.
+
+    A media read says "No such object" in plain text. Any other 404 is not Google's: a proxy must not make objects vanish.
+    """
+    if reason != "notFound" and not message.startswith("No such object"):
+        return TransientError(f"{text} (not an answer of the storage API; is a proxy in between?)")
     if "bucket" in message.lower() and "does not exist" in message.lower():
         return FatalError(text)
     return NotFoundError(text)

@@ -119,7 +119,7 @@ def _cut(found: list[ObjectInfo], after: str | None, until: str | None, limit: i
         if found[0].key < after:
             raise FatalError(f"a listing after {after!r} starts at {found[0].key!r}")
         found = found[1:]
-    if until is not None and ends is not None and ends > until:
+    if until is not None and ends is not None and ends >= until:
         found = [info for info in found if info.key <= until]
         is_last = True
     if len(found) > limit:

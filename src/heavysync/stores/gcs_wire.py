@@ -15,6 +15,7 @@ from heavysync.errors import FatalError, HeavysyncError, TransientError, UsageEr
 from heavysync.stores.gcs_auth import Credentials
 from heavysync.stores.gcs_errors import error_of, refusal_of
 from heavysync.stores.http import STALL_S, Door, Response
+from heavysync.stores.rules import server_of
 
 ENDPOINT = "https://storage.googleapis.com"
 JSON_LIMIT = 64 << 20
@@ -95,6 +96,11 @@ class GcsWire:
         self._user_project = options.user_project
         # 128 random bits: no object can contain it but by chance
         self.boundary = f"heavysync-{secrets.token_hex(16)}"
+
+    @property
+    def server(self) -> str:
+        """Who answers."""
+        return f"gs {server_of(self._endpoint)}"
 
     @property
     def domain(self) -> str:

@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 import aiohttp
 from yarl import URL
 
-from heavysync.errors import FatalError, TransientError
+from heavysync.errors import FatalError, PermanentError, TransientError
 
 STALL_S = 60.0
 """Seconds without a byte after which a request is given up (SEMANTICS: no bytes for 60 s, botocore: 60)."""
@@ -153,12 +153,14 @@ class Door:
         except aiohttp.ClientConnectorCertificateError as error:
             if not self._proven:
                 raise FatalError(
-                    f"{_place(url)}: the server's certificate is not trusted: {error}; "
+                    f"{_place(url)}: the server's certificate is not trusted: {_words(error)}; "
                     "check the endpoint, or name the certificate authority in AWS_CA_BUNDLE"
                 ) from error
-            raise TransientError(f"{method} {_place(url)}: {error}") from error
+            raise TransientError(f"{method} {_place(url)}: {_words(error)}") from None
+        except aiohttp.InvalidURL:
+            raise PermanentError(f"{method}: the address of the request is malformed", code="bad-url") from None
         except aiohttp.ClientError as error:  # its own timeouts (connecting) are TimeoutErrors too
-            raise TransientError(f"{method} {_place(url)}: {type(error).__name__}: {error}") from error
+            raise TransientError(f"{method} {_place(url)}: {_words(error)}") from None
         except TimeoutError as error:
             raise TransientError(f"{method} {_place(url)}: no byte moved for {stall:g} s") from error
         except OSError as error:
@@ -233,6 +235,13 @@ def _is_framed(answer: aiohttp.ClientResponse) -> bool:
     """Whether the end of the body can be told from a cut connection."""
     headers = answer.headers
     return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
+
+
+def _words(error: aiohttp.ClientError) -> str:
+    """What an error says, but for the URL that some of them quote: a query can be a credential."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{type(error).__name__}: {error.status} {error.message.splitlines()[0] if error.message else ''}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _place(url: str) -> str:

@@ -89,6 +89,11 @@ class MemoryStore:
         self.calls: Counter[str] = Counter()
 
     @property
+    def server(self) -> str:
+        """Stores of one service mean the same buckets."""
+        return f"memory {id(self.service)}"
+
+    @property
     def copy_domain(self) -> str:
         """Stores of one service can copy server side."""
         return f"memory:{id(self.service)}"

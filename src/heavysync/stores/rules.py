@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+from urllib.parse import urlsplit
+
 from heavysync.objects import Limits, Metadata
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
@@ -40,6 +43,18 @@ https://docs.cloud.google.com/storage/quotas
 """
 
 _RESERVED = ".well-known/acme-challenge/"
+
+
+def server_of(url: str) -> str:
+    """Host and port that a URL reaches, the same for all its spellings: case, default port, names of this machine."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".").lower()
+    try:
+        is_here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_here = host == "localhost" or host.endswith(".localhost")
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return f"{'loopback' if is_here else host}:{port}"
 
 
 def name_error(name: str, scheme: str) -> str | None:

@@ -31,6 +31,7 @@ from heavysync.objects import (
 from heavysync.stores import s3_bucket, s3_delete, s3_errors, s3_metadata, s3_read, s3_xml
 from heavysync.stores.base import Store, Upload
 from heavysync.stores.http import Door
+from heavysync.stores.rules import server_of
 from heavysync.stores.s3_session import S3Options, Session
 from heavysync.stores.s3_upload import S3Upload, conditions, copy_source, version_of
 from heavysync.stores.s3_wire import Wire
@@ -104,6 +105,12 @@ class S3Store:
     def limits(self) -> Limits:
         """What S3 can take."""
         return _LIMITS
+
+    @property
+    def server(self) -> str:
+        """AWS partition (bucket names are unique in it), else host and port."""
+        endpoint = self._wire.session.endpoint
+        return f"s3 {endpoint.partition or server_of(endpoint.origin)}"
 
     @property
     def copy_domain(self) -> str:
@@ -249,7 +256,7 @@ class S3Store:
         state: UploadState | None = None,
     ) -> Written | UploadState:
         """See `Store.copy`. Metadata and tags travel; storage class, ACL and annotations do not."""
-        assert state is None, "S3 copies in one request"
+        del state  # S3 copies in one request
         headers = copy_source(source.location, info) | conditions(replaces) | self._storage_headers()
         headers["x-amz-metadata-directive"] = "COPY"
         headers["x-amz-tagging-directive"] = "COPY"

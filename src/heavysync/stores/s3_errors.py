@@ -184,6 +184,8 @@ def error_for(operation: Operation, where: str, status: int, headers: Mapping[st
         advice = f"the credentials need {operation.permission}"
     message = f"{words}; {advice}" if advice else words
     kind = classify(status, text.code, operation)
+    if kind == "missing" and not text.code and body:
+        kind = "transient"  # a proxy's 404: S3 says NoSuchKey, or nothing at all to a HEAD
     if status == 405 and headers.get("x-amz-delete-marker") == "true":
         kind = "missing"
     match kind:

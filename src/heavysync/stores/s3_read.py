@@ -15,7 +15,7 @@ from heavysync.objects import ByteRange, Content, ObjectInfo
 from heavysync.stores import s3_errors, s3_metadata
 from heavysync.stores.http import OversizeError
 from heavysync.stores.s3_bucket import probe
-from heavysync.stores.s3_upload import is_md5_etag, version_of
+from heavysync.stores.s3_upload import is_encrypted, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +101,7 @@ def _content(wire: Wire, info: ObjectInfo, response: Response, *, is_whole: bool
         s3_metadata.from_headers(headers),
         _whole_checksum(headers, "x-amz-checksum-crc32c") if is_whole else None,
         _whole_checksum(headers, "x-amz-checksum-crc64nvme") if is_whole else None,
-        is_md5_etag(info.etag, headers),
+        not is_encrypted(headers),
     )
 
 

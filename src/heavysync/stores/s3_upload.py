@@ -50,16 +50,14 @@ def copy_source(source: Location, info: ObjectInfo) -> dict[str, str]:
     return {"x-amz-copy-source": name + version, **pin}
 
 
-def is_md5_etag(etag: str, headers: Mapping[str, str]) -> bool:
-    """Whether an ETag can be the md5 of the bytes, by what the answer says of encryption and parts.
+def is_encrypted(headers: Mapping[str, str]) -> bool:
+    """Whether an answer says that the object's ETag has nothing to do with md5: KMS, or a key of the customer.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (ETag)
     """
     if headers.get("x-amz-server-side-encryption") in _KMS:
-        return False
-    if "x-amz-server-side-encryption-customer-algorithm" in headers:
-        return False
-    return _MD5.fullmatch(etag) is not None
+        return True
+    return "x-amz-server-side-encryption-customer-algorithm" in headers
 
 
 class S3Upload:
@@ -114,7 +112,8 @@ class S3Upload:
         )
         etag = response.headers.get("etag", "").strip('"')
         md5 = digests.md5.hex()
-        if not etag or (is_md5_etag(etag, response.headers) and etag != md5):
+        is_md5 = _MD5.fullmatch(etag) is not None and not is_encrypted(response.headers)
+        if not etag or (is_md5 and etag != md5):
             raise TransientError(f"write part {part.number} of {self._place()}: the answer's ETag is {etag!r}, not {md5}")
         return self._done(PartDone(part.number, etag, md5, digests.crc32c))
 

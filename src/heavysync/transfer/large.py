@@ -11,12 +11,13 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
 from heavysync.checksums import Stamp, combine_crc32c, crc32c_text, multipart_etag
 from heavysync.errors import ConditionError, ObjectError, PermanentError, TransientError, UploadGoneError
-from heavysync.objects import ByteRange, Content, Digests, Metadata, Part, PartDone, Written
+from heavysync.objects import ByteRange, Content, Digests, Metadata, Part, PartDone, UploadState, Written
 from heavysync.outcomes import Done, Failed, Transfer
 from heavysync.parts import part_size_for, plan_parts
 from heavysync.stores.base import Upload
@@ -76,11 +77,13 @@ class _Relay:
         self._hashed = 0  # bytes that went into it, from the start and without a gap
         self._nonce = ""
         self._is_md5_etag = True
+        self._source_part: int | None = None
 
     async def run(self) -> Done | Failed:
         """Begin or resume, move all parts, verify, complete."""
         info, context = self._info, self._context
         source_part = await from_source(context, f"look at {info.key}", partial(context.source.part_size, info))
+        self._source_part = source_part
         size = part_size_for(info.size, context.destination.limits, wanted=context.part_size, source_part_size=source_part)
         upload = await self._resume()
         if isinstance(upload, Written):
@@ -89,7 +92,7 @@ class _Relay:
             upload = await self._begin(size)
         try:
             await self._move(upload)
-            digests = self._verify(upload, source_part)
+            digests = self._verify(upload.state)
             written = await self._complete(upload, digests)
         except (ObjectError, SourceGoneError, SourceChangedError, _CorruptError):
             await context.retry(f"abort upload of {info.key}", upload.abort)
@@ -104,7 +107,7 @@ class _Relay:
         A dead one may have been completed just before an earlier process was killed: then its object is there.
         """
         state, info, context = self._transfer.upload, self._info, self._context
-        if state is None:
+        if state is None or state.kind != "upload":
             return None
         step = partial(
             context.destination.resume_upload,
@@ -203,9 +206,17 @@ class _Relay:
         async with turns.of(part.number):
             await self._hash_in_order(part, content)
             if in_order:
+                self._verify_last(upload.state, part, digests)
                 await context.retry(f"write {name}", partial(upload.write_part, part, content, digests))
         if not in_order:
             await context.retry(f"write {name}", partial(upload.write_part, part, content, digests))
+
+    def _verify_last(self, state: UploadState, part: Part, digests: Digests) -> None:
+        """Where the last part makes the object appear, the whole is verified before it is sent."""
+        if part.end == self._info.size:
+            done = PartDone(part.number, "", digests.md5.hex(), digests.crc32c)
+            others = tuple(known for known in state.parts if known.number != part.number)
+            self._verify(replace(state, parts=(*others, done)))
 
     async def _hash_in_order(self, part: Part, content: Content) -> None:
         """Carry the md5 of the whole on, where it will be wanted and no part was left out."""
@@ -216,9 +227,9 @@ class _Relay:
     def _wants_md5(self) -> bool:
         return self._info.crc32c is None and self._info.candidate_md5 is not None
 
-    def _verify(self, upload: Upload, source_part: int | None) -> Digests:
+    def _verify(self, state: UploadState) -> Digests:
         """Hold what was read against what the source says of the whole object."""
-        info, state = self._info, upload.state
+        info = self._info
         parts = plan_parts(info.size, state.part_size)
         by_number = {part.number: part for part in state.parts}
         ordered: list[PartDone] = [by_number[part.number] for part in parts]
@@ -228,7 +239,7 @@ class _Relay:
         crc = combine_crc32c(sums)
         if info.crc32c is not None and crc32c_text(crc) != info.crc32c:
             raise _CorruptError(f"the parts have crc32c {crc32c_text(crc)}, the provider says {info.crc32c}")
-        if source_part == state.part_size and "-" in info.etag:
+        if self._source_part == state.part_size and "-" in info.etag:
             etag = multipart_etag([bytes.fromhex(part.md5) for part in ordered])
             if etag != info.etag:
                 # KMS gives other ETags; then the parts cannot be held against it

@@ -28,7 +28,7 @@ async def copy_server_side(transfer: Transfer, context: Context, save_upload: Sa
     info = transfer.source
     limits = context.destination.limits
     is_large = info.size > limits.copy_max
-    if limits.parallel_parts and (is_large or "-" in info.etag or transfer.upload is not None):
+    if limits.parallel_parts and (is_large or "-" in info.etag or transfer.upload is not None):  # S3
         try:
             return await copy_in_parts(transfer, context, save_upload, server_side=True)
         except PermanentError as error:
@@ -57,7 +57,7 @@ async def _copy_steps(transfer: Transfer, context: Context, save_upload: SaveUpl
     """Call copy until it is finished; GCS answers a token as long as it is not."""
     info = transfer.source
     state: UploadState | None = transfer.upload
-    if state is not None and state.source_token != info.token:
+    if state is not None and (state.kind != "rewrite" or state.source_token != info.token):
         state = None
     restarts = 0
     while True:
@@ -91,7 +91,7 @@ async def _settle(transfer: Transfer, context: Context) -> Written | None:
     if now.token != info.token:
         raise SourceChangedError(info.key)
     there = await context.retry(f"look at {info.key}", partial(context.destination.stat, info.key))
-    if there is None or not _is_copy(info, there):
+    if there is None or not _is_copy(now, there):
         return None
     return written_as(there)
 

@@ -16,6 +16,8 @@ async def settle_write(context: Context, info: ObjectInfo, nonce: str, digests: 
     there = await context.retry(f"look at {info.key}", partial(context.destination.stat, info.key))
     if there is None or there.size != info.size:
         return None
+    if there.md5 is not None and digests is not None and digests.md5 and there.md5 != digests.md5.hex():
+        return None
     stamp = stamp_of(there)
     md5 = digests.md5.hex() if digests else ""
     if stamp is not None and (

@@ -6,6 +6,7 @@ from functools import partial
 
 from heavysync.checksums import Stamp, crc32c_text, md5_hex, md5_text
 from heavysync.errors import ConditionError, ObjectError
+from heavysync.keyspace import before
 from heavysync.objects import ObjectInfo
 from heavysync.outcomes import Changed, Done, Failed, Outcome, Released, Skipped, Transfer
 from heavysync.parts import DEFAULT_PART_SIZE
@@ -29,6 +30,10 @@ MOST_CHANGES = 20
 """So often a source object may change under our hands in one run before it counts as failed."""
 
 
+MOST_MISSES = 3
+"""So often a read may miss an object that is listed unchanged (it may have been removed and written again)."""
+
+
 async def copy_object(transfer: Transfer, context: Context, save_upload: SaveUpload) -> Outcome:
     """Bring one object to the destination, and say what became of it.
 
@@ -41,9 +46,7 @@ async def copy_object(transfer: Transfer, context: Context, save_upload: SaveUpl
     key = transfer.source.key
     try:
         return await _bring(transfer, context, save_upload)
-    except SourceGoneError:
-        return Skipped(key, "vanished", "the source object was removed meanwhile")
-    except SourceChangedError:
+    except (SourceGoneError, SourceChangedError):
         return await _look_again(transfer, context)
     except StoppedError:
         return Released(key)
@@ -89,19 +92,36 @@ async def _copy_whole(transfer: Transfer, context: Context) -> Done | Failed:
 
 
 async def _look_again(transfer: Transfer, context: Context) -> Outcome:
-    """The source changed: look at it once more and put it back into the queue as it is now."""
+    """The source changed or is gone: look at it once more and put it back into the queue as it is now.
+
+    That it is gone is believed only to a listing, which proves itself: a 404 may be anybody's.
+    """
     key = transfer.source.key
     try:
-        now = await context.retry(f"look at {key}", partial(context.source.stat, key))
+        now = await _listed(context, key)
     except StoppedError:
         return Released(key)
     except ObjectError as error:
         return Failed(key, error.code, str(error))
     if now is None:
         return Skipped(key, "vanished", "the source object was removed meanwhile")
+    if now.token == transfer.source.token and transfer.attempts >= MOST_MISSES:
+        return Failed(key, "unreadable", f"{key}: the source lists it as before, but reads do not find it so")
     if transfer.attempts >= MOST_CHANGES:
         return Failed(key, "unstable", f"{key}: the source object changed {transfer.attempts} times while it was copied")
     return Changed(now)
+
+
+async def _listed(context: Context, key: str) -> ObjectInfo | None:
+    """The object as the source lists it now; None if it does not."""
+    after = before(key)
+    while True:
+        page = await context.retry(f"list {key}", partial(context.source.list_page, after, key))
+        if page.objects and page.objects[-1].key == key:
+            return page.objects[-1]
+        if page.cursor is None:
+            return None
+        after = page.cursor
 
 
 async def _prove(transfer: Transfer, context: Context) -> Done | None:
@@ -120,12 +140,11 @@ async def _prove(transfer: Transfer, context: Context) -> Done | None:
 
 
 def _same_digest(info: ObjectInfo, there: ObjectInfo) -> bool:
-    """Whether a digest that both sides state agrees."""
-    if info.md5 is not None and there.candidate_md5 is not None:
-        return info.md5 == there.candidate_md5
-    if there.md5 is not None and info.candidate_md5 is not None:
-        return there.md5 == info.candidate_md5
-    return info.crc32c is not None and info.crc32c == there.crc32c
+    """Whether a digest that both sides state agrees. That ETags differ says nothing: under KMS they are no md5."""
+    if info.md5 is not None and there.md5 is not None:
+        return info.md5 == there.md5
+    mine, theirs = info.candidate_md5, there.candidate_md5
+    return (mine is not None and mine == theirs) or (info.crc32c is not None and info.crc32c == there.crc32c)
 
 
 def _stamped_from(info: ObjectInfo, there: ObjectInfo) -> bool:
@@ -133,6 +152,7 @@ def _stamped_from(info: ObjectInfo, there: ObjectInfo) -> bool:
     stamp = stamp_of(there)
     if stamp is None or stamp.source_token != info.token or stamp.size != there.size:
         return False
-    if stamp.md5 and there.candidate_md5 is not None:
-        return md5_hex(stamp.md5) == there.candidate_md5
-    return bool(stamp.crc32c) and stamp.crc32c == there.crc32c
+    md5 = md5_hex(stamp.md5)
+    if there.md5 is not None and md5:
+        return md5 == there.md5
+    return (bool(md5) and md5 == there.candidate_md5) or (bool(stamp.crc32c) and stamp.crc32c == there.crc32c)
