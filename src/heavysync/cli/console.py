@@ -37,6 +37,9 @@ Mode = Literal["live", "plain", "json", "quiet"]
 LINE_S = {"plain": 60.0, "json": 10.0}
 """Seconds between two lines of progress where there is no live display."""
 
+OUTAGE_S = 5.0
+"""Seconds after which retries are worth a line of their own."""
+
 
 class Progress:
     """What the events add up to. Counts are of this process, not of a run that it resumed.
@@ -180,6 +183,7 @@ class Console:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self.progress = Progress(time.monotonic)
+        self._told_outage = -LINE_S["plain"]
 
     def listener(self, event: Event) -> None:
         """Take an event of the engine."""
@@ -190,10 +194,19 @@ class Console:
             case Retrying(operation, error, attempt, wait_s):
                 told = words.plain(f"{operation}: {error}")
                 _log.info("%s: failed %d times, again in %.1f s", told, attempt, wait_s)
+                self._tell_outage()
             case PhaseStarted() | Listed() | ListingDone() | Queued() | Deleted():
                 _log.info("%s", event)
             case _:
                 pass
+
+    def _tell_outage(self) -> None:
+        """Say once a minute, where nothing else shows it, that something has been retried for a while."""
+        now = self.progress.clock()
+        since = min((since for since, _ in self.progress.retrying.values()), default=now)
+        if self.mode == "plain" and now - since >= OUTAGE_S and now - self._told_outage >= LINE_S["plain"]:
+            self._told_outage = now
+            self.note(self.progress.trouble())
 
     def note(self, text: str) -> None:
         """Say one sentence."""

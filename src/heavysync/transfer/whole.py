@@ -116,7 +116,7 @@ async def _listed(context: Context, key: str) -> ObjectInfo | None:
     """The object as the source lists it now; None if it does not."""
     after = before(key)
     while True:
-        page = await context.retry(f"list {key}", partial(context.source.list_page, after, key))
+        page = await context.retry(f"list {key}", partial(context.source.list_page, after, key, 10))
         if page.objects and page.objects[-1].key == key:
             return page.objects[-1]
         if page.cursor is None:

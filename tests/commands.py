@@ -1,0 +1,155 @@
+"""`heavy-sync` as people start it: a process with a clean environment, its exit code and what it said."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TIMEOUT_S = 120.0
+_KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR", "COVERAGE_PROCESS_START")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        """All of its output."""
+        return self.out + self.err
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The JSON lines of `--json`."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The last JSON line, which must be the summary."""
+        last = self.lines[-1]
+        assert last["event"] == "summary", self
+        return last
+
+    def refused(self, code: int, pattern: str) -> None:
+        """Assert that it ended with `code` and one clear message."""
+        assert code == self.code, self
+        assert re.search(pattern, self.err), self
+        assert "Traceback" not in self.said, self
+        assert "defect in heavysync" not in self.said, self
+
+
+def program(name: str = "heavy-sync") -> list[str]:
+    """The installed console script, or the same by way of the interpreter."""
+    script = Path(sysconfig.get_path("scripts")) / name
+    if script.exists():
+        return [str(script)]
+    main = {"heavy-sync": "sync_main", "heavy-demo": "demo_main"}[name]
+    return [sys.executable, "-c", f"from heavysync.cli import {main}; {main}()"]
+
+
+def environment(home: Path, *more: Mapping[str, str]) -> dict[str, str]:
+    """What a fresh user's processes see: nothing of this machine's settings, and no credentials but those given."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    own = {
+        "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**kept, **own, **{name: value for mapping in more for name, value in mapping.items()}}
+
+
+@dataclass(slots=True)
+class Command:
+    """`heavy-sync` with its environment and the words that every call of a test has in common.
+
+    Args:
+        env: see `environment`.
+        words: put before the words of each call.
+    """
+
+    env: dict[str, str]
+    words: tuple[str, ...] = ()
+
+    def __call__(self, *words: object, preexec: Callable[[], None] | None = None, **env: str) -> Ended:
+        """Run it to its end."""
+        process = self.start(*words, preexec=preexec, **env)
+        return ended(process)
+
+    def start(self, *words: object, preexec: Callable[[], None] | None = None, **env: str) -> subprocess.Popen[str]:
+        """Start it; `ended` waits for it, `watched` ends it."""
+        return subprocess.Popen(
+            [*program(), *self.words, *map(str, words)],
+            env={**self.env, **env},
+            cwd=self.env["HOME"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            preexec_fn=preexec,
+        )
+
+
+def ended(process: subprocess.Popen[str]) -> Ended:
+    """Wait for a process; it is killed if it takes far too long."""
+    try:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"it did not end by itself: {out}\n{err}") from None
+    return Ended(code=process.returncode, out=out, err=err)
+
+
+@contextlib.contextmanager
+def watched(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Kill the process at the end of the block if it still runs."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> bool:
+    """Wait for a condition; answer False if the process ended first."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        if process is not None and process.poll() is not None:
+            return condition()
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.005)
+    return True
+
+
+def peak_kib(process: subprocess.Popen[str]) -> tuple[Ended, int]:
+    """Wait for a process and tell the most memory that it had resident, in KiB (Linux; bytes on macOS)."""
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(process.stdout).read() if process.stdout else ""
+        err = stack.enter_context(process.stderr).read() if process.stderr else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1024 if sys.platform == "darwin" else 1
+    return Ended(code=process.returncode, out=out, err=err), usage.ru_maxrss // unit
+
+
+def no_larger_files_than(size: int) -> Callable[[], None]:
+    """For `preexec`: writes beyond `size` bytes of a file fail, as they do on a full disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
