@@ -16,7 +16,8 @@ from heavysync.state.directory import owned
 from heavysync.state.job import open_job
 from heavysync.stores.memory import MemoryStore
 from heavysync.stores.memory_bucket import MemoryService
-from heavysync.sync import Planned, SyncReport, SyncRun
+from heavysync.reports import Planned, SyncReport
+from heavysync.sync import SyncRun
 
 KIB = 1 << 10
 

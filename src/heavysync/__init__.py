@@ -14,7 +14,8 @@ from heavysync.errors import (
     UsageError,
 )
 from heavysync.options import MaxDelete, SideOptions, SyncOptions
-from heavysync.sync import SyncReport, sync
+from heavysync.reports import SyncReport
+from heavysync.sync import sync
 
 __all__ = [
     "FatalError",

@@ -5,8 +5,6 @@ Only `sync` calls this, after both listings are complete and the guards have pas
 
 from __future__ import annotations
 
-from functools import partial
-
 from heavysync.errors import ObjectError, TransientError
 from heavysync.events import Deleted, Listener
 from heavysync.keyspace import before
@@ -32,16 +30,15 @@ async def delete_extras(extras: Extras, *, source: Store, destination: Store, re
         if retry.stopping.is_set():
             return False
         after = batch[-1].key
-        present = await _present(source, retry, [info.key for info in batch])
-        kept = [ExtraOutcome(info.key, "kept") for info in batch if info.key in present]
-        outcomes = await _delete(destination, retry, [info for info in batch if info.key not in present])
-        await extras.settle(kept + outcomes)
+        outcomes = await _delete(source, destination, retry, batch)
+        await extras.settle(outcomes)
         deleted = sum(1 for outcome in outcomes if outcome.status == "deleted")
-        listener(Deleted(deleted, len(outcomes) - deleted))
+        failed = sum(1 for outcome in outcomes if outcome.status == "failed")
+        listener(Deleted(deleted, failed))
     return True
 
 
-async def _present(source: Store, retry: Retrier, keys: list[str]) -> set[str]:
+async def _present(source: Store, keys: list[str]) -> set[str]:
     """Which of the ascending keys the source has now, by list pages: one where keys lie close together.
 
     Never by a look at a single object: that a page lacks a key is proven by the page, a bare 404 may be anybody's.
@@ -50,7 +47,7 @@ async def _present(source: Store, retry: Retrier, keys: list[str]) -> set[str]:
     position = 0
     after = before(keys[0])
     while position < len(keys):
-        page = await retry("list source before deleting", partial(source.list_page, after, keys[-1]))
+        page = await source.list_page(after, keys[-1])
         found.update(info.key for info in page.objects)
         if page.cursor is None:
             break
@@ -61,29 +58,28 @@ async def _present(source: Store, retry: Retrier, keys: list[str]) -> set[str]:
     return found.intersection(keys)
 
 
-async def _delete(destination: Store, retry: Retrier, infos: list[ObjectInfo]) -> list[ExtraOutcome]:
-    """Delete objects as they were listed; those that fail in passing are asked for again, alone."""
-    outcomes: dict[str, ExtraOutcome] = {info.key: ExtraOutcome(info.key, "deleted") for info in infos}
-    owed = [Deletion(info.key, listed=info) for info in infos]
+async def _delete(source: Store, destination: Store, retry: Retrier, infos: list[ObjectInfo]) -> list[ExtraOutcome]:
+    """Delete objects as they were listed; before each attempt the source is asked for those still owed."""
+    outcomes: dict[str, ExtraOutcome] = {}
+    owed = infos
 
     async def step() -> None:
         nonlocal owed
-        if not owed:
-            return
-        failures = await destination.delete(owed)
+        present = await _present(source, [info.key for info in owed])
+        outcomes.update((key, ExtraOutcome(key, "kept")) for key in present)
+        owed = [info for info in owed if info.key not in present]
+        failures = await destination.delete([Deletion(info.key, listed=info) for info in owed]) if owed else []
+        outcomes.update((info.key, ExtraOutcome(info.key, "deleted")) for info in owed)
+        outcomes.update((failure.key, _failed(failure)) for failure in failures)
         again = {failure.key for failure in failures if failure.transient}
-        for failure in failures:
-            if not failure.transient:
-                outcomes[failure.key] = _failed(failure)
-        owed = [deletion for deletion in owed if deletion.key in again]
+        owed = [info for info in owed if info.key in again]
         if owed:
             raise TransientError(f"delete {owed[0].key}: {failures[0].code}: {failures[0].message}")
 
     try:
         await retry("delete", step)
     except ObjectError as error:
-        for deletion in owed:
-            outcomes[deletion.key] = ExtraOutcome(deletion.key, "failed", error.code, str(error))
+        outcomes.update((info.key, ExtraOutcome(info.key, "failed", error.code, str(error))) for info in owed)
     return list(outcomes.values())
 
 

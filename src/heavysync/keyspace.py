@@ -14,8 +14,8 @@ HIGHEST = chr(0x10FFFD)
 
 The two code points above it are no characters, and a provider may refuse them."""
 
-KEY_MAX = 1024
-"""Bytes of UTF-8 that a key can have with both providers; an offset should not be longer either."""
+KEY_MAX = 512
+"""Bytes of UTF-8 up to which an offset is lengthened; a key can have 1,024, with the prefix, and an offset no more."""
 
 
 class KeyRange(NamedTuple):

@@ -80,6 +80,8 @@ class SideOptions:
         if url is not None and not url.startswith(("http://", "https://")):
             raise UsageError(f"endpoint {url!r} has no scheme: give http://host:port or https://host")
         _at_least("--stall-timeout", self.stall_s, 1)
+        if url is not None and "@" in urlsplit(url).netloc:
+            raise UsageError("an endpoint must not hold a user name or password: use profiles or the environment")
         if url is not None and not urlsplit(url).netloc:
             raise UsageError(f"endpoint {url!r} names no host: give http://host:port or https://host")
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from heavysync.copying import CopyPool, open_pool
 from heavysync.engine import Engine
@@ -20,67 +18,14 @@ from heavysync.events import Listener, ListingDone, Moved, Notice, PhaseStarted,
 from heavysync.objects import BucketInfo, Location
 from heavysync.options import SideOptions, SyncOptions
 from heavysync.pacing import ByteBudget
+from heavysync.reports import Planned, Status, SyncReport, find_troubles, tell_plan
 from heavysync.retry import BASE_S, Retrier, StoppedError
 from heavysync.runners.inline import InlineRunner
 from heavysync.state.directory import default_directory, owned
 from heavysync.state.job import Job, PlannedRange, Run, Totals, open_job
-from heavysync.state.queue import Trouble
-from heavysync.state.ranges import open_range
 from heavysync.stores import open_store
 from heavysync.stores.base import Store
 from heavysync.transfer import Context
-
-Status = Literal["done", "failed", "refused", "stopped"]
-EXIT_CODES: dict[Status, int] = {"done": 0, "failed": 1, "refused": 4, "stopped": 130}
-
-TOLD = 20
-"""Troubles that a report names one by one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """One thing that a dry run would do.
-
-    Args:
-        action: "copy" or "delete".
-        key: relative to the prefixes.
-        size: bytes.
-    """
-
-    action: Literal["copy", "delete"]
-    key: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncReport:
-    """How a run ended.
-
-    Args:
-        status: "done": in sync. "failed": finished, but for some objects. "refused": a guard stopped it. "stopped": it can
-            be resumed.
-        run: its number in the state directory.
-        resumed: it went on with an interrupted run.
-        dry_run: nothing was changed.
-        totals: what was listed, copied, deleted, purged.
-        message: one sentence.
-        troubles: the first 20 objects that failed or were skipped.
-        state: the state directory.
-    """
-
-    status: Status
-    run: int
-    resumed: bool
-    dry_run: bool
-    totals: Totals
-    message: str
-    troubles: list[Trouble] = field(default_factory=list)
-    state: Path
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the command: 0, 1, 4 or 130."""
-        return EXIT_CODES[self.status]
 
 
 async def sync(
@@ -110,7 +55,8 @@ async def sync(
     """
     options = options or SyncOptions()
     ends = Location.parse(source), Location.parse(destination)
-    check_apart(*ends, same_server=options.source.endpoint_url == options.destination.endpoint_url)
+    spelt = [(side.endpoint_url, side.profile) for side in (options.source, options.destination)]
+    check_apart(*ends, same_server=spelt[0] == spelt[1])
     directory = options.state or default_directory(*ends, Path.home() / ".local" / "state")
     retry = Retrier(listener, base_s=retry_base_s)
     retry.stopping = stop or retry.stopping
@@ -148,7 +94,7 @@ async def _open_stores(
 
         async def enter(end: Location, side: SideOptions, storage_class: str | None) -> Store:
             return await stack.enter_async_context(
-                open_store(end, side, connections=connections, storage_class=storage_class)
+                open_store(end, side, connections=connections, storage_class=storage_class, copy_tags=options.tags)
             )
 
         source = await retry(f"open {ends[0]}", partial(enter, ends[0], options.source, None))
@@ -205,8 +151,8 @@ class SyncRun:
             raise shown from None
         totals = await self._job.totals()
         if options.dry_run and planned is not None and status != "stopped":
-            await self._tell_plan(run, planned)
-        troubles = await self._troubles(run) if totals.failed or totals.skipped or totals.delete_failed else []
+            await tell_plan(self._job, run, planned, delete=options.delete)
+        troubles = await find_troubles(self._job, run) if totals.failed or totals.skipped or totals.delete_failed else []
         await self._job.finish(run, status=status, message=message, totals=totals)
         return SyncReport(
             status=status,
@@ -378,46 +324,3 @@ class SyncRun:
                 f"in sync, but for {totals.extra} destination objects that the source does not have",
             )
         return "done", "in sync"
-
-    async def _ranges(self, run: Run) -> AsyncIterator[PlannedRange]:
-        last = 0
-        phases = ("planned", "copied", "deleted", "purged")
-        del run
-        for phase in phases:
-            last = 0
-            while found := await self._job.next_ranges(phase, after=last, limit=64):  # type: ignore[arg-type]
-                for planned in found:
-                    yield planned
-                last = found[-1].range
-
-    async def _troubles(self, run: Run) -> list[Trouble]:
-        """The first objects that failed, then those that were skipped."""
-        found: list[Trouble] = []
-        async for planned in self._ranges(run):
-            path = self._job.range_file(planned.range)
-            async with open_range(path, run=run.number, span=planned.span) as state:
-                found += await state.queue.troubles(TOLD)
-                found += [
-                    Trouble(key, status, code or "", message or "")
-                    for key, status, code, message in await state.extras.failures(TOLD)
-                ]
-        return sorted(found, key=lambda trouble: (trouble.status, trouble.key))[:TOLD]
-
-    async def _tell_plan(self, run: Run, planned: Callable[[Planned], None]) -> None:
-        """Tell everything that a dry run found to do."""
-        async for part in self._ranges(run):
-            path = self._job.range_file(part.range)
-            async with open_range(path, run=run.number, span=part.span) as state:
-                after: str | None = None
-                while rows := await state.queue.pending_keys(after, 1000):
-                    for key, size, _ in rows:
-                        planned(Planned(action="copy", key=key, size=size))
-                    after = rows[-1][0]
-                if not self._options.delete:
-                    continue
-                await state.extras.find()
-                after = None
-                while extra := await state.extras.pending(after, 1000):
-                    for info in extra:
-                        planned(Planned(action="delete", key=info.key, size=info.size))
-                    after = extra[-1].key

@@ -64,7 +64,7 @@ def test_source_is_asked_again_for_every_key(shape: str) -> None:
     store = store_with(keys)
     asked = sorted({*keys[100:140], *keys[::2000], "zzz", keys[5] + "x", *(key + "!" for key in keys[::900])})
 
-    found = asyncio.run(_present(store, Retrier(), asked))
+    found = asyncio.run(_present(store, asked))
 
     assert found == set(asked) & set(keys)
     assert store.calls["list_page"] + store.calls["stat"] <= len(asked) + 10

@@ -90,3 +90,10 @@ def test_what_s3_can_keep_passes():
 def test_tags_are_a_query():
     """Names and values are escaped as S3 wants them."""
     assert {"x-amz-tagging": "a%26b=c%20d&e="} == tag_header(Metadata(tags=(("a&b", "c d"), ("e", ""))))
+
+
+def test_only_text_charsets_are_decoded():
+    """A word in a codec whose output could not be written again stays as it is."""
+    odd = "=?unicode_escape?Q?=5Cud800?="
+
+    assert odd == from_headers({"x-amz-meta-a": odd}).user["a"]

@@ -261,7 +261,7 @@ def test_copy_takes_bytes_and_metadata_along(moto):
 
     async def test(store):
         metadata = Metadata(content_type="a/b", user={"snow": "☃"}, tags=(("t", "u"),))
-        async with opened(moto, "s3://copies/to ü+") as other:
+        async with opened(moto, "s3://copies/to ü+", copy_tags=True) as other:
             for key in ODD + ODDER:
                 await put(store, key, key.encode(), metadata=metadata)
                 await other.copy(store, await store.stat(key), replaces=None)

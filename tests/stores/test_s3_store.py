@@ -257,7 +257,7 @@ def test_copy_is_pinned_conditional_and_complete():
         headers = server.requests[0].headers
         assert "other/q%20%C3%BC/a/../b%2B%20%25?versionId=v%201" == headers["x-amz-copy-source"]
         assert (f'"{MD5}"', "*") == (headers["x-amz-copy-source-if-match"], headers["if-none-match"])
-        assert ("COPY", "COPY") == (headers["x-amz-metadata-directive"], headers["x-amz-tagging-directive"])
+        assert ("COPY", "REPLACE") == (headers["x-amz-metadata-directive"], headers["x-amz-tagging-directive"])
 
     ask(test, answer(200, COPIED))
 
@@ -692,3 +692,23 @@ def test_secrets_stay_out_of_errors():
         assert "Signature" not in text
 
     ask(test, Answer(then="close"))
+
+
+def test_truncated_page_without_keys_leads_on_by_its_token():
+    """Some servers send such pages; without a token it is an error in passing."""
+    nothing = b"<ListBucketResult><Name>b</Name><KeyCount>0</KeyCount><IsTruncated>true</IsTruncated>%s</ListBucketResult>"
+    token = b"<NextContinuationToken>t+1/=</NextContinuationToken>"
+
+    async def test(store, server):
+        assert ([], None) == await store.list_page(None, None)
+        assert "continuation-token=t%2B1%2F%3D" in server.requests[1].target
+
+    ask(test, answer(200, nothing % token), answer(200, EMPTY))
+    raises(TransientError, lambda store: store.list_page(None, None), answer(200, nothing % b""))
+
+
+def test_listing_without_etags_is_refused():
+    """Nothing could be pinned."""
+    page = b"<ListBucketResult><Name>b</Name><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated><Contents><Key>p/k</Key><LastModified>x</LastModified><ETag></ETag><Size>1</Size></Contents></ListBucketResult>"
+
+    raises(FatalError, lambda store: store.list_page(None, None), answer(200, page), match="no ETags")

@@ -26,7 +26,7 @@ from heavysync.events import (
     Recovered,
     Retrying,
 )
-from heavysync.sync import Planned, SyncReport
+from heavysync.reports import Planned, SyncReport
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -12,7 +12,12 @@ __all__ = ["Store", "Upload", "open_store"]
 
 
 def open_store(
-    location: Location, side: SideOptions, *, connections: int, storage_class: str | None = None
+    location: Location,
+    side: SideOptions,
+    *,
+    connections: int,
+    storage_class: str | None = None,
+    copy_tags: bool = False,
 ) -> AbstractAsyncContextManager[Store]:
     """Open the store of a location; the provider's libraries are imported only here, so that `--help` stays quick.
 
@@ -21,6 +26,7 @@ def open_store(
         side: how it is reached.
         connections: most requests at once.
         storage_class: of objects written; None: the bucket's default.
+        copy_tags: server-side copies carry the tags.
 
     Raises:
         FatalError: on entering: no credentials, a malformed endpoint, an untrusted certificate.
@@ -35,6 +41,7 @@ def open_store(
             anonymous=side.anonymous,
             request_payer=side.request_payer,
             storage_class=storage_class,
+            copy_tags=copy_tags,
             stall_s=side.stall_s,
             ca_bundle=side.ca_bundle,
             trust_env=side.trust_env,

@@ -376,6 +376,8 @@ def _rewritten(answer: dict[str, Any], info: ObjectInfo) -> Written | UploadStat
         if not token:
             raise TransientError(f"copy {info.key!r}: the answer has no token")
         return UploadState(kind="rewrite", id=token, part_size=0, source_token=info.token)
+    if not isinstance(answer.get("resource"), dict):
+        raise TransientError(f"copy {info.key!r}: the answer lacks the copy")
     written = written_of(answer["resource"])
     if written.size != info.size or (info.crc32c and written.crc32c not in {None, info.crc32c}):
         raise TransientError(f"copy {info.key!r}: the copy has other bytes than the source")

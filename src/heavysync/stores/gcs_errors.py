@@ -65,6 +65,8 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
         error = json.loads(body)["error"]
         first: dict[str, Any] = (error.get("errors") or [{}])[0]
         reason, message = str(first.get("reason", "")), str(error.get("message", ""))
+        if status == 404 and not reason:  # an emulator's; the form is Google's all the same
+            reason = "notFound"
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         reason, message = "", body[:200].decode("utf-8", "replace").strip()
     return Refusal(status, reason, message, retry_after(headers))

@@ -41,9 +41,12 @@ class GcsListing:
         }
         while True:
             answer, _ = await self._ask(query)
-            found = [info_of(item, len(self._prefix)) for item in self._items(answer)]
+            try:
+                found = [info_of(item, len(self._prefix)) for item in self._items(answer)]
+            except (KeyError, ValueError) as error:
+                raise TransientError(f"list {self._location}: an item of the page is damaged: {error!r}") from error
             _prove_order([info.key for info in found], operator.lt, self._location)
-            token = answer.get("nextPageToken")
+            token = answer.get("nextPageToken") or None
             page = _cut(found, after, until, limit, is_last=token is None)
             if page.objects or page.cursor is None:
                 return page

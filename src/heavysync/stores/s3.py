@@ -158,10 +158,15 @@ class S3Store:
             query.append(("start-after", prefix + after))
         if limit < 1000:
             query.append(("max-keys", str(limit)))
-        response = await self._wire.send(s3_errors.LIST, "GET", None, query=query)
-        rest, rows = s3_xml.take_rows(response.body)
-        root = await self._wire.prove(s3_errors.LIST, None, response, rest)
-        return s3_xml.read_page(root, rows, s3_xml.Scope(self._wire.place(""), prefix, after, until))
+        tokens: list[tuple[str, str]] = []
+        while True:
+            response = await self._wire.send(s3_errors.LIST, "GET", None, query=query + tokens)
+            rest, rows = s3_xml.take_rows(response.body)
+            root = await self._wire.prove(s3_errors.LIST, None, response, rest)
+            token = s3_xml.token_after_nothing(root, rows)
+            if token is None or tokens == [("continuation-token", token)]:
+                return s3_xml.read_page(root, rows, s3_xml.Scope(self._wire.place(""), prefix, after, until))
+            tokens = [("continuation-token", token)]  # a page without keys: only its token leads on
 
     async def list_versions_page(self, after: VersionCursor | None, first: str | None, until: str | None) -> VersionPage:
         """See `Store.list_versions_page`."""
@@ -259,7 +264,7 @@ class S3Store:
         del state  # S3 copies in one request
         headers = copy_source(source.location, info) | conditions(replaces) | self._storage_headers()
         headers["x-amz-metadata-directive"] = "COPY"
-        headers["x-amz-tagging-directive"] = "COPY"
+        headers["x-amz-tagging-directive"] = "COPY" if self._options.copy_tags else "REPLACE"
         if self._is_aws:  # each annotation would cost a write, and needs permissions of its own
             headers["x-amz-object-annotation-directive"] = "EXCLUDE"
         try:

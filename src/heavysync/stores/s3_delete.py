@@ -47,7 +47,8 @@ class Deleter:
         except ObjectError as error:
             if error.code not in _REFUSED:
                 return [_failure(one, error) for one in batch]
-        if self._conditions and any(one.listed for one in batch):
+        is_aws = bool(self._wire.session.endpoint.partition)
+        if self._conditions and not is_aws and any(one.listed for one in batch):
             self._conditions = False  # the listing is fresh; the server offers nothing better
             return await self._delete_together(batch)
         return await self._delete_singly(batch)

@@ -140,8 +140,14 @@ def decode_words(value: str) -> str:
         return value
 
 
+_CHARSETS = {"utf-8", "us-ascii", "iso-8859-1"}
+"""What is decoded; Python would know codecs whose output cannot be written again."""
+
+
 def _decode_word(word: re.Match[str]) -> str:
     charset, encoding, text = word.groups()
+    if charset.lower() not in _CHARSETS:
+        raise LookupError(charset)
     if encoding in "bB":
         return base64.b64decode(text, validate=True).decode(charset)
     return quopri.decodestring(text.encode(), header=True).decode(charset)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from heavysync.errors import FatalError, TransientError, UsageError
+from heavysync.errors import FatalError, HeavysyncError, TransientError, UsageError
 from heavysync.stores.http import STALL_S
 from heavysync.stores.sigv4 import Signer
 
@@ -36,6 +36,7 @@ class S3Options:
         anonymous: sign nothing.
         request_payer: we pay for requests to somebody else's bucket.
         storage_class: for objects written here; None leaves it to the bucket.
+        copy_tags: server-side copies carry the tags (and need the permissions for it).
         stall_s: seconds without progress that end a request.
         ca_bundle: PEM file of certificate authorities; None: `AWS_CA_BUNDLE`, else the system's.
         trust_env: use the proxies that the environment names.
@@ -47,6 +48,7 @@ class S3Options:
     anonymous: bool = False
     request_payer: bool = False
     storage_class: str | None = None
+    copy_tags: bool = False
     stall_s: float = STALL_S
     ca_bundle: str | None = None
     trust_env: bool = False
@@ -165,15 +167,13 @@ class Session:
         return session
 
     async def _load(self, session: AioSession) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         where = f"s3://{self._bucket}"
         try:
             self._credentials = await session.get_credentials()
-        except (HTTPClientError, TimeoutError) as error:
-            raise TransientError(f"{where}: credentials: {error}") from error
-        except (BotoCoreError, ClientError) as error:
-            raise FatalError(f"{where}: credentials: {error}") from error
+        except (BotoCoreError, ClientError, TimeoutError, OSError) as error:
+            raise _credentials_error(f"{where}: credentials: {error}", error) from error
         if self._credentials is None:
             raise FatalError(
                 f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile, "
@@ -192,15 +192,13 @@ class Session:
 
     async def _freeze(self) -> Signer:
         """Take the credentials of now; a signer is kept as long as they stay the same."""
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         where = f"s3://{self._bucket}: refreshing credentials"
         try:
             frozen = await self._credentials.get_frozen_credentials()
-        except (HTTPClientError, TimeoutError, OSError) as error:
-            raise TransientError(f"{where}: {error}") from error
-        except (BotoCoreError, ClientError) as error:
-            raise FatalError(f"{where}: {error}") from error
+        except (BotoCoreError, ClientError, TimeoutError, OSError) as error:
+            raise _credentials_error(f"{where}: {error}", error) from error
         except RuntimeError as error:  # "refreshed credentials are still expired" (botocore)
             raise FatalError(f"{where}: {error}") from error
         self._checked_at = time.monotonic()
@@ -242,6 +240,23 @@ def _loader() -> Any:
     from botocore.loaders import create_loader
 
     return create_loader()
+
+
+def _credentials_error(text: str, error: Exception) -> HeavysyncError:
+    """Whether credentials that could not be had may be had later: the network, or a service that is busy or down.
+
+    botocore has two roots for network errors; `ConnectionError` there is not the built-in one.
+    """
+    from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as BotoConnectionError
+
+    if isinstance(error, (HTTPClientError, BotoConnectionError, TimeoutError, OSError)):
+        return TransientError(text)
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if status == 429 or status >= 500 or "Throttl" in error.response.get("Error", {}).get("Code", ""):
+            return TransientError(text, throttled=status == 429)
+    return FatalError(text)
 
 
 class _BuiltRequest(Exception):  # noqa: N818 - no error, a way out

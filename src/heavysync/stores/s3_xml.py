@@ -93,10 +93,20 @@ def read_page(root: ET.Element, rows: list[Row], scope: Scope) -> Page:
             if last is not None and key <= last:
                 raise _disorder(scope, last, key)
             last = key
+            if not etag:
+                raise FatalError(f"list {scope.place}: the server lists no ETags, so that no read could be pinned")
             objects.append(ObjectInfo(key, int(size), etag, None, None, modified_at, None, storage_class or None))
     except ValueError as error:
         raise TransientError(f"list {scope.place}: a row of the page is damaged: {error!r}") from error
     return _cut(objects, scope, is_truncated=_is_truncated(root, scope))
+
+
+def token_after_nothing(root: ET.Element, rows: list[Row]) -> str | None:
+    """The continuation token of a page that is truncated and yet holds no key (some servers send such); else None."""
+    if rows or root.tag != "ListBucketResult" or root.find("Contents") is not None:
+        return None
+    is_truncated = root.findtext("IsTruncated") == "true"
+    return root.findtext("NextContinuationToken") if is_truncated else None
 
 
 def _parsed_row(row: ET.Element) -> Row:
@@ -115,7 +125,7 @@ def _parsed_row(row: ET.Element) -> Row:
 def _cut(objects: list[ObjectInfo], scope: Scope, *, is_truncated: bool) -> Page:
     """Cut a page at `until` and say where the next one begins."""
     if is_truncated and not objects:
-        raise TransientError(f"list {scope.place}: more is promised after a page without keys")
+        raise TransientError(f"list {scope.place}: more is promised after a page without keys, and no token came")
     cursor = objects[-1].key if is_truncated else None
     until = scope.until
     if until is not None and objects and objects[-1].key >= until:

@@ -8,14 +8,13 @@ whole, where it is the only digest known, is computed in that order, too.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
-from heavysync.checksums import Stamp, combine_crc32c, crc32c_text, multipart_etag
+from heavysync.checksums import PartHasher, Stamp, combine_crc32c, crc32c_text, multipart_etag
 from heavysync.errors import ConditionError, ObjectError, PermanentError, TransientError, UploadGoneError
 from heavysync.objects import ByteRange, Content, Digests, Metadata, Part, PartDone, UploadState, Written
 from heavysync.outcomes import Done, Failed, Transfer
@@ -27,6 +26,7 @@ from heavysync.transfer.context import (
     SaveUpload,
     SourceChangedError,
     SourceGoneError,
+    check_unchanged,
     done,
     from_source,
     metadata_for,
@@ -73,10 +73,10 @@ class _Relay:
         self._context = context
         self._save_upload = save_upload
         self._server_side = server_side
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._hashed = 0  # bytes that went into it, from the start and without a gap
+        self._hasher: PartHasher | None = None  # of the whole, in order; where no other digest is known
         self._nonce = ""
-        self._is_md5_etag = True
+        self._is_md5_etag = False  # until a read of this process has shown that the source is not encrypted
+        self._has_read = False
         self._source_part: int | None = None
 
     async def run(self) -> Done | Failed:
@@ -84,7 +84,8 @@ class _Relay:
         info, context = self._info, self._context
         source_part = await from_source(context, f"look at {info.key}", partial(context.source.part_size, info))
         self._source_part = source_part
-        size = part_size_for(info.size, context.destination.limits, wanted=context.part_size, source_part_size=source_part)
+        self._hasher = self._wanted_hasher()
+        size = self._part_size(source_part)
         upload = await self._resume()
         if isinstance(upload, Written):
             return done(info, upload)
@@ -93,6 +94,8 @@ class _Relay:
         try:
             await self._move(upload)
             digests = self._verify(upload.state)
+            if self._server_side:
+                await check_unchanged(context, info)
             written = await self._complete(upload, digests)
         except (ObjectError, SourceGoneError, SourceChangedError, _CorruptError):
             await context.retry(f"abort upload of {info.key}", upload.abort)
@@ -100,6 +103,23 @@ class _Relay:
         if written is None:
             return destination_changed(info, ConditionError("the condition of the upload failed"))
         return done(info, written, digests=None if self._server_side else digests)
+
+    def _part_size(self, source_part: int | None) -> int:
+        """The part size of a new upload: a part has to fit into memory, unless the provider copies it."""
+        info, context = self._info, self._context
+        fits = source_part is not None and (self._server_side or source_part <= context.budget.limit)
+        size = part_size_for(
+            info.size,
+            context.destination.limits,
+            wanted=context.part_size,
+            source_part_size=source_part if fits else None,
+        )
+        if size > context.budget.limit and not self._server_side:
+            raise PermanentError(
+                f"{info.key}: {info.size} bytes need parts of {size}, more than --memory {context.budget.limit}",
+                code="memory",
+            )
+        return size
 
     async def _resume(self) -> Upload | Written | None:
         """Take up the upload that the transfer remembers, unless it is dead or was for another content.
@@ -201,7 +221,8 @@ class _Relay:
             await from_source(context, f"copy {name}", partial(upload.copy_part, context.source, info, part))
             return
         content, digests = await read_part(context, info, ByteRange(part.start, part.end))
-        self._is_md5_etag = self._is_md5_etag and content.is_md5_etag
+        self._is_md5_etag = content.is_md5_etag and (self._is_md5_etag or not self._has_read)
+        self._has_read = True
         in_order = not context.destination.limits.parallel_parts
         async with turns.of(part.number):
             await self._hash_in_order(part, content)
@@ -219,13 +240,18 @@ class _Relay:
             self._verify(replace(state, parts=(*others, done)))
 
     async def _hash_in_order(self, part: Part, content: Content) -> None:
-        """Carry the md5 of the whole on, where it will be wanted and no part was left out."""
-        if self._wants_md5() and part.start == self._hashed:
-            await asyncio.to_thread(_update, self._md5, content)
-            self._hashed = part.end
+        """Carry the md5s on that the source's ETag is made of, as long as no part was left out."""
+        if self._hasher is not None and part.start == self._hasher.size:
+            await asyncio.to_thread(self._hasher.update, content.chunks)
 
-    def _wants_md5(self) -> bool:
-        return self._info.crc32c is None and self._info.candidate_md5 is not None
+    def _wanted_hasher(self) -> PartHasher | None:
+        """What computes the source's ETag from its bytes in order, if nothing else verifies them."""
+        info = self._info
+        if info.crc32c is not None or self._server_side:
+            return None
+        if info.candidate_md5 is not None:
+            return PartHasher(None)
+        return PartHasher(self._source_part) if self._source_part is not None else None
 
     def _verify(self, state: UploadState) -> Digests:
         """Hold what was read against what the source says of the whole object."""
@@ -239,15 +265,13 @@ class _Relay:
         crc = combine_crc32c(sums)
         if info.crc32c is not None and crc32c_text(crc) != info.crc32c:
             raise _CorruptError(f"the parts have crc32c {crc32c_text(crc)}, the provider says {info.crc32c}")
-        if self._source_part == state.part_size and "-" in info.etag:
+        if self._hasher is not None and self._hasher.size == info.size:
+            if self._hasher.etag() != (info.candidate_md5 or info.etag):
+                self._doubt(self._hasher.etag())
+        elif self._source_part == state.part_size and "-" in info.etag:  # resumed, with the source's boundaries
             etag = multipart_etag([bytes.fromhex(part.md5) for part in ordered])
             if etag != info.etag:
-                # KMS gives other ETags; then the parts cannot be held against it
                 self._doubt(etag)
-        if self._hashed == info.size and self._wants_md5():
-            if self._md5.hexdigest() != info.candidate_md5:
-                self._doubt(self._md5.hexdigest())
-            return Digests(self._md5.digest(), crc)
         return Digests(b"", crc)
 
     def _doubt(self, found: str) -> None:
@@ -283,11 +307,6 @@ class _Turns:
         following = self._next.get(number)
         if following is not None:
             self._open[following].set()
-
-
-def _update(md5: hashlib._Hash, content: Content) -> None:
-    for chunk in content.chunks:
-        md5.update(chunk)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

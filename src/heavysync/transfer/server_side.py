@@ -12,6 +12,7 @@ from heavysync.transfer.context import (
     SaveUpload,
     SourceChangedError,
     SourceGoneError,
+    check_unchanged,
     done,
     from_source,
     written_as,
@@ -43,6 +44,8 @@ async def _copy_whole(transfer: Transfer, context: Context, save_upload: SaveUpl
     info = transfer.source
     try:
         written = await _copy_steps(transfer, context, save_upload)
+        if info.candidate_md5 is not None and written.etag and written.etag != info.etag:
+            await check_unchanged(context, info)
     except SourceChangedError as error:
         settled = await _settle(transfer, context)
         if settled is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from heavysync.checksums import Stamp, md5_hex
+from heavysync.checksums import Stamp, crc32c_text
 from heavysync.errors import ConditionError
 from heavysync.objects import STAMP_KEY, Digests, Metadata, ObjectInfo, Written
 from heavysync.outcomes import Failed
@@ -19,12 +19,13 @@ async def settle_write(context: Context, info: ObjectInfo, nonce: str, digests: 
     if there.md5 is not None and digests is not None and digests.md5 and there.md5 != digests.md5.hex():
         return None
     stamp = stamp_of(there)
-    md5 = digests.md5.hex() if digests else ""
-    if stamp is not None and (
-        (nonce and stamp.nonce == nonce) or (md5 and stamp.source_token == info.token and md5_hex(stamp.md5) == md5)
-    ):
+    if stamp is not None and nonce and stamp.nonce == nonce:
         return written_as(there)
-    return written_as(there) if md5 and there.candidate_md5 == md5 else None
+    if digests is None:
+        return None
+    # without our nonce a digest that the object itself states has to agree: a stamp can outlive its bytes
+    has_md5 = bool(digests.md5) and there.candidate_md5 == digests.md5.hex()
+    return written_as(there) if has_md5 or there.crc32c == crc32c_text(digests.crc32c) else None
 
 
 def destination_changed(info: ObjectInfo, error: ConditionError) -> Failed:
