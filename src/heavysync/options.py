@@ -133,7 +133,7 @@ class SyncOptions:
     source: SideOptions = field(default_factory=SideOptions)
     destination: SideOptions = field(default_factory=SideOptions)
     range_rows: int = 250_000
-    first_rows: int = 4_000
+    first_rows: int = 16_000
     ranges_at_once: int = 8
 
     def __post_init__(self) -> None:

@@ -119,7 +119,7 @@ def test_what_is_no_listing_is_never_an_empty_page(body):
         read(body)
 
 
-@pytest.mark.parametrize("odd", ["<Owner><ID>x</ID></Owner>", "<!-- x -->", "<![CDATA[]]>", "\n ", "<New a='b'/>"])
+@pytest.mark.parametrize("odd", ["<Owner><ID>x</ID></Owner>", "<!-- x -->", "<![CDATA[]]>", "<New a='b'/>"])
 def test_rows_in_another_layout_are_left_to_the_parser(odd):
     """One strange row, and nothing is taken out of the page beforehand."""
     body = page(row("a"), row("b").replace("<Size>", odd + "<Size>"), row("c"))
@@ -130,7 +130,7 @@ def test_rows_in_another_layout_are_left_to_the_parser(odd):
 
 def test_usual_rows_need_no_parser():
     """What is left is a page without rows, to be proven."""
-    rest, rows = take_rows(page(row("a"), row("b")))
+    rest, rows = take_rows(page(row("a"), row("b").replace("><", ">\n    <")))
 
     assert page(count=2) == rest
     assert ["a", "b"] == [key for key, *_ in rows]

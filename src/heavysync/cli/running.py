@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -48,6 +49,9 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], console: Cons
     except RunError as error:
         console.error(str(error))
         return _signalled(error.exit_code, caught)
+    except BrokenPipeError:  # whoever read our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (asyncio.CancelledError, KeyboardInterrupt):
         console.note("stopped at once; what was committed is kept")
         return 128 + (caught[0] if caught else signal.SIGINT)

@@ -43,13 +43,13 @@ class Scope(NamedTuple):
 Row = tuple[str, str, str, str, str]
 """Key, LastModified, ETag, Size, StorageClass (or empty), as they stand in a listing."""
 
-# A row as AWS and moto write it, without anything that needs a parser. It holds no other element, so that a page from
-# which all such rows are taken is as well-formed as the page was.
+# A row as most servers write it, in one line (AWS, moto) or indented (rclone). It holds no other element, so that a page
+# from which all such rows are taken is as well-formed as the page was.
 _ROW = re.compile(
-    "<Contents><Key>([^<&]*)</Key><LastModified>([^<&]*)</LastModified>"
-    """<ETag>(?:&quot;|"|)([^<&"]*)(?:&quot;|"|)</ETag>"""
-    "(?:<Checksum(?:Algorithm|Type)>[^<&]*</Checksum(?:Algorithm|Type)>)*"
-    "<Size>([0-9]+)</Size>(?:<StorageClass>([^<&]*)</StorageClass>|)</Contents>"
+    r"<Contents>\s*<Key>([^<&]*)</Key>\s*<LastModified>([^<&]*)</LastModified>\s*"
+    r"""<ETag>(?:&quot;|"|)([^<&"]*)(?:&quot;|"|)</ETag>\s*"""
+    r"(?:<Checksum(?:Algorithm|Type)>[^<&]*</Checksum(?:Algorithm|Type)>\s*)*"
+    r"<Size>([0-9]+)</Size>\s*(?:<StorageClass>([^<&]*)</StorageClass>\s*|)</Contents>"
 )
 _ROW_PARTS = 6
 
