@@ -1,13 +1,15 @@
 """CPU-seconds per 1,000 objects: listing, and copying objects of 1 KiB streamed and server side. `nox -s bench`.
 
 Servers run on loopback (rclone's S3 in memory, the project's GCS server); only the client's CPU counts, as the kernel
-reports it for the finished process. Start-up, measured by a run over ten objects, is shown apart and subtracted.
+reports it for the finished process. "pace" is the microseconds that the md5 of 1 KiB takes at that moment, to tell a slow
+minute of the machine from a slow program. Start-up, measured by a run over ten objects, is shown apart and subtracted.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -142,13 +144,25 @@ def sync(source: str, destination: str, where: Servers, state: Path, *more: str)
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024)
 
 
+def pace() -> float:
+    """Microseconds that this machine needs for the md5 of 1 KiB at this moment: shared machines change by a factor of two."""
+    data = bytes(1024)
+    started = time.process_time()
+    for _ in range(100_000):
+        hashlib.md5(data, usedforsecurity=False).digest()
+    return (time.process_time() - started) * 10
+
+
 def report(name: str, costs: list[Cost], start_up: float, objects: int) -> dict[str, object]:
     cpu = statistics.median(cost.cpu_s for cost in costs)
     wall = statistics.median(cost.wall_s for cost in costs)
     peak = max(cost.peak_mib for cost in costs)
     each = (cpu - start_up) / objects * 1000
     spread = (max(cost.cpu_s for cost in costs) - min(cost.cpu_s for cost in costs)) / objects * 1000
-    print(f"{name:34} {each:8.4f} CPU-s/1000  ±{spread / 2:.4f}   {wall:7.2f} s wall   {peak:5.0f} MiB peak", flush=True)
+    print(
+        f"{name:34} {each:8.4f} CPU-s/1000  ±{spread / 2:.4f}   {wall:7.2f} s wall   {peak:5.0f} MiB peak   pace {pace():.2f}",
+        flush=True,
+    )
     return {"task": name, "cpu_s_per_1000": each, "spread": spread, "wall_s": wall, "objects": objects}
 
 
