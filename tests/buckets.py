@@ -104,9 +104,7 @@ class S3Bucket:
 
     def listed(self) -> list[str]:
         """The list requests, one text each."""
-        return [
-            seen.target for seen in self.gateway.seen if seen.operation == "list" and seen.target[1:].startswith(self.name)
-        ]
+        return [seen.target for seen in self.gateway.seen if seen.operation == "list" and seen.target[1:].startswith(self.name)]
 
     def written(self) -> list[str]:
         """Keys in the order they were written by single requests."""

@@ -74,9 +74,7 @@ async def _work(inbox: asyncio.Queue[_Job], context: Context) -> None:
             report(await copy_object(transfer, context, save_upload))
 
 
-async def copy_range(
-    queue: Queue, pool: CopyPool, *, listed: asyncio.Event, wake: asyncio.Event, listener: Listener
-) -> None:
+async def copy_range(queue: Queue, pool: CopyPool, *, listed: asyncio.Event, wake: asyncio.Event, listener: Listener) -> None:
     """Copy all that a range owes, also what is still being found, until its listing is done and nothing is left.
 
     When the run stops, what is under way is finished or released, recorded, and the rest stays pending.

@@ -148,9 +148,7 @@ class SyncOptions:
         if self.part_size is not None:
             _at_least("--part-size", self.part_size, 5 * MIB)
             if self.part_size > self.memory:
-                raise UsageError(
-                    f"--part-size {self.part_size} is more than --memory {self.memory}: a part is held in memory"
-                )
+                raise UsageError(f"--part-size {self.part_size} is more than --memory {self.memory}: a part is held in memory")
 
     def meaning(self) -> dict[str, Any]:
         """The options that decide what a run does; an unfinished run goes on only with the same ones."""

@@ -264,18 +264,14 @@ class SyncRun:
             bucket = await self._retry(f"look at {there}", self._destination.read_bucket)
         except NotFoundError as error:
             if not options.create_bucket or options.dry_run:
-                raise FatalError(
-                    f"destination bucket of {there} does not exist: create it, or give --create-bucket"
-                ) from error
+                raise FatalError(f"destination bucket of {there} does not exist: create it, or give --create-bucket") from error
             create = partial(self._destination.create_bucket, options.bucket_location, options.storage_class)
             await self._retry(f"create {there}", create)
             bucket = await self._retry(f"look at {there}", self._destination.read_bucket)
         if options.enable_versioning and bucket.versioning != "enabled" and not options.dry_run:
             await self._retry(f"enable versioning of {there}", self._destination.enable_versioning)
             self._listener(
-                Notice(
-                    f"versioning of {there} is on from now; S3 may need 15 minutes, GCS 30 s until it holds for every write"
-                )
+                Notice(f"versioning of {there} is on from now; S3 may need 15 minutes, GCS 30 s until it holds for every write")
             )
             bucket = await self._retry(f"look at {there}", self._destination.read_bucket)
         if options.purge_noncurrent > 0 and bucket.mfa_delete:
@@ -307,8 +303,7 @@ class SyncRun:
         if totals.failed and not options.delete_despite_errors:
             self._listener(
                 Notice(
-                    f"{totals.failed} objects could not be copied, so nothing is deleted"
-                    " (--delete-despite-errors lifts that)"
+                    f"{totals.failed} objects could not be copied, so nothing is deleted (--delete-despite-errors lifts that)"
                 )
             )
             return False

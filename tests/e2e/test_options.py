@@ -66,9 +66,7 @@ def test_created_bucket_is_as_asked(new_bucket, sync_of, tmp_path):
     to_google = sync_of(source, google)(
         *words, "--location", "EUROPE-WEST3", "--storage-class", "NEARLINE", "--state", tmp_path / "a"
     )
-    to_amazon = sync_of(source, amazon)(
-        *words, "--location", "eu-central-1", "--storage-class", "STANDARD_IA", "--state", "b"
-    )
+    to_amazon = sync_of(source, amazon)(*words, "--location", "eu-central-1", "--storage-class", "STANDARD_IA", "--state", "b")
 
     assert (to_google.code, to_amazon.code) == (0, 0), (to_google, to_amazon)
     bucket = google.ask("GET", f"/storage/v1/b/{google.name}")

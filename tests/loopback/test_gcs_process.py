@@ -47,9 +47,7 @@ def test_process_ends_with_its_parent():
             "os._exit(0)",
         ]
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         url = process.stdout.readline().strip()
         assert get(url, "/storage/v1/b/bkt") == 404
         process.stdin.close()

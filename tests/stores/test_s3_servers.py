@@ -177,9 +177,7 @@ def test_writes_are_conditional(moto):
 
 
 async def begin(store, key, size, part_size):
-    return await store.begin_upload(
-        key, METADATA, size=size, part_size=part_size, source_token="t", nonce="n", replaces=None
-    )
+    return await store.begin_upload(key, METADATA, size=size, part_size=part_size, source_token="t", nonce="n", replaces=None)
 
 
 def test_upload_survives_its_process(server):

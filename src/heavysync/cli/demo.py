@@ -66,9 +66,7 @@ def heavy_demo(
 
 
 def _end(text: str, code: int) -> None:
-    told = (
-        words.plain(text).encode(sys.stderr.encoding or "ascii", "backslashreplace").decode(sys.stderr.encoding or "ascii")
-    )
+    told = words.plain(text).encode(sys.stderr.encoding or "ascii", "backslashreplace").decode(sys.stderr.encoding or "ascii")
     typer.echo(f"error: {told}", err=True)
     raise typer.Exit(code) from None
 
@@ -164,9 +162,7 @@ class Teller:
 
     def resumed(self, killed: Killed, resumed: Resumed) -> None:
         """What was left to do."""
-        self._step(
-            "The same command again", "It goes on where it was: what had arrived is not copied again, not even parts."
-        )
+        self._step("The same command again", "It goes on where it was: what had arrived is not copied again, not even parts.")
         rows = [
             ("were there already, not copied again", f"{resumed.kept:,}"),
             ("of these in flight at the kill: looked at again", f"{resumed.in_doubt:,}"),

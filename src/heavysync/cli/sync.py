@@ -94,9 +94,7 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
     restart: Annotated[bool, typer.Option(envvar="HEAVYSYNC_RESTART", help="Forget an unfinished run.")] = False,
     create_bucket: Annotated[
         bool,
-        typer.Option(
-            envvar="HEAVYSYNC_CREATE_BUCKET", help="Create DST's bucket if it is missing.", rich_help_panel=_BUCKETS
-        ),
+        typer.Option(envvar="HEAVYSYNC_CREATE_BUCKET", help="Create DST's bucket if it is missing.", rich_help_panel=_BUCKETS),
     ] = False,
     location: Annotated[
         str | None,

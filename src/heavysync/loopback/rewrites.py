@@ -146,9 +146,7 @@ def _step(state: State, call: Call, source: StoredObject, target: Bucket, wanted
     """How many bytes this call moves; the limits count only between locations or storage classes."""
     asked = call.number("maxBytesRewrittenPerCall")
     if asked is not None and (asked <= 0 or asked % MIB):
-        raise invalid_parameter(
-            "maxBytesRewrittenPerCall", "maxBytesRewrittenPerCall must be an integral multiple of 1 MiB."
-        )
+        raise invalid_parameter("maxBytesRewrittenPerCall", "maxBytesRewrittenPerCall must be an integral multiple of 1 MiB.")
     storage_class = wanted.get("storageClass") or target.storage_class
     if state.bucket(call.bucket).location == target.location and storage_class == source.storage_class:
         return len(source.data)

@@ -73,9 +73,7 @@ _PATCH = _MATCH | {"generation", "predefinedAcl", "projection"}
 _COPY = _MATCH | _SOURCE_MATCH | {"destinationPredefinedAcl", "projection", "sourceGeneration"}
 
 PARAMETERS: dict[str, frozenset[str]] = {
-    "list": _names(
-        "delimiter endOffset includeTrailingDelimiter maxResults pageToken prefix projection startOffset versions"
-    ),
+    "list": _names("delimiter endOffset includeTrailingDelimiter maxResults pageToken prefix projection startOffset versions"),
     "stat": _MATCH | {"generation", "projection"},
     "get": _MATCH | {"generation", "projection"},
     "insert": _INSERT,

@@ -250,8 +250,7 @@ def _same_meaning(before: dict[str, Any], now: dict[str, Any]) -> None:
     if changed:
         told = ", ".join(f"{name} (was {before.get(name)!r}, now {now[name]!r})" for name in changed)
         raise UsageError(
-            f"an unfinished run was started with other options: {told}: "
-            "use the same ones to go on, or --restart to begin anew"
+            f"an unfinished run was started with other options: {told}: use the same ones to go on, or --restart to begin anew"
         )
 
 

@@ -103,9 +103,7 @@ class Credentials:
             self._keep_or_raise(f"the token server cannot be reached: {type(error).__name__}", error)
         except (KeyError, ValueError, TypeError, jwt.PyJWTError) as error:
             if not self._header:
-                raise FatalError(
-                    f"the credentials in {self.name} cannot be used: {type(error).__name__}; {ADVICE}"
-                ) from error
+                raise FatalError(f"the credentials in {self.name} cannot be used: {type(error).__name__}; {ADVICE}") from error
             self._keep_or_raise(f"the token server's answer has no token: {type(error).__name__}", error)
         else:
             self._header = f"Bearer {answer.value}"

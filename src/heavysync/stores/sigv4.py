@@ -69,9 +69,7 @@ class Signer:
     def __repr__(self) -> str:
         return f"Signer({self.region!r})"
 
-    def sign(
-        self, method: str, host: str, path: str, query: str, headers: Mapping[str, str], *, now: float
-    ) -> dict[str, str]:
+    def sign(self, method: str, host: str, path: str, query: str, headers: Mapping[str, str], *, now: float) -> dict[str, str]:
         """Answer the headers to send: those given, in lower case, and the ones that carry the signature.
 
         Args:
