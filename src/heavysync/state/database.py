@@ -126,12 +126,41 @@ async def open_database(path: Path, migrations: Sequence[str], *, durable: bool 
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise FatalError(f"{path}: {error.strerror}: check the state directory") from error
-    async with aiosqlite.connect(path, isolation_level=None) as connection:
-        database = Database(path, connection)
-        await database.read(lambda db: _prepare(db, path, migrations))
-        if durable:
-            await database.read(lambda db: db.execute("PRAGMA synchronous = FULL").fetchall())
-        yield database
+    opener = _Opener(path)
+    try:
+        async with aiosqlite.Connection(opener, iter_chunk_size=64) as connection:
+            database = Database(path, connection)
+            await database.read(lambda db: _prepare(db, path, migrations))
+            if durable:
+                await database.read(lambda db: db.execute("PRAGMA synchronous = FULL").fetchall())
+            yield database
+    finally:
+        opener.close()
+
+
+class _Opener:
+    """Opens a file in aiosqlite's thread, and sees to it that it is closed even if nobody waited for it to open.
+
+    aiosqlite 0.22 forgets a connection whose opening was cancelled.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: list[sqlite3.Connection] = []
+        self._is_closed = False
+
+    def __call__(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._opened.append(db)
+        if self._is_closed:
+            db.close()
+        return db
+
+    def close(self) -> None:
+        """Close what was opened, also what is still to be; to close twice does no harm."""
+        self._is_closed = True
+        for db in self._opened:
+            db.close()
 
 
 def _prepare(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
