@@ -6,6 +6,7 @@ Keys travel with `encoding-type=url`, since XML 1.0 cannot carry all of them.
 from __future__ import annotations
 
 import itertools
+import operator
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
@@ -84,21 +85,46 @@ def read_page(root: ET.Element, rows: list[Row], scope: Scope) -> Page:
     count = root.findtext("KeyCount")
     if (count or "0") != str(len(rows)):
         raise TransientError(f"list {scope.place}: {len(rows)} keys came, KeyCount says {count}")
-    decode = _key_decoder(root, scope)
-    objects: list[ObjectInfo] = []
-    last = scope.after
+    keys = _decoded(root, rows, scope)
+    _prove_order(keys, scope)
+    if not all(map(_ETAG_OF_ROW, rows)):
+        raise FatalError(f"list {scope.place}: the server lists no ETags, so that no read could be pinned")
     try:
-        for text, modified_at, etag, size, storage_class in rows:
-            key = decode(text)
-            if last is not None and key <= last:
-                raise _disorder(scope, last, key)
-            last = key
-            if not etag:
-                raise FatalError(f"list {scope.place}: the server lists no ETags, so that no read could be pinned")
-            objects.append(ObjectInfo(key, int(size), etag, None, None, modified_at, None, storage_class or None))
+        objects = [
+            ObjectInfo(key, int(size), etag, None, None, modified_at, None, storage_class or None)
+            for key, (_, modified_at, etag, size, storage_class) in zip(keys, rows, strict=True)
+        ]
     except ValueError as error:
         raise TransientError(f"list {scope.place}: a row of the page is damaged: {error!r}") from error
     return _cut(objects, scope, is_truncated=_is_truncated(root, scope))
+
+
+_KEY_OF_ROW, _ETAG_OF_ROW = operator.itemgetter(0), operator.itemgetter(2)
+
+
+def _decoded(root: ET.Element, rows: list[Row], scope: Scope) -> list[str]:
+    """The relative keys of a page; a page without any escape, which most are, needs no look at each key."""
+    texts = list(map(_KEY_OF_ROW, rows))
+    together = "".join(texts)
+    if "%" in together or "+" in together:
+        return list(map(_key_decoder(root, scope), texts))
+    prefix = scope.prefix
+    if not prefix:
+        return texts
+    for text in texts:
+        if not text.startswith(prefix):
+            raise FatalError(f"list {scope.place}: the server lists {text!r}, which is not below it")
+    cut = len(prefix)
+    return [text[cut:] for text in texts]
+
+
+def _prove_order(keys: list[str], scope: Scope) -> None:
+    """Every key is above the one before it; code points sort as UTF-8 bytes do."""
+    if scope.after is not None and keys and keys[0] <= scope.after:
+        raise _disorder(scope, scope.after, keys[0])
+    if not all(map(operator.lt, keys, keys[1:])):
+        before, key = next((a, b) for a, b in itertools.pairwise(keys) if a >= b)
+        raise _disorder(scope, before, key)
 
 
 def token_after_nothing(root: ET.Element, rows: list[Row]) -> str | None:
