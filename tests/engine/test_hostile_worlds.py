@@ -9,6 +9,7 @@ import pytest
 
 from heavysync.checksums import PartHasher, digest, multipart_etag
 from heavysync.errors import TransientError
+from heavysync.objects import VersionPage
 from pairs import KIB, SMALL_S3, Pair
 
 MIB = 1 << 20
@@ -151,3 +152,20 @@ def test_object_that_does_not_fit_into_memory_is_told(tmp_path: Path) -> None:
     report = pair.run(memory=16 * MIB)
 
     assert (report.exit_code, report.troubles[0].code) == (1, "memory")
+
+
+def test_live_version_is_never_purged_whatever_its_dates_say(tmp_path: Path) -> None:
+    """A server that gives the live version a date of having become noncurrent does not get it deleted."""
+    pair = Pair(tmp_path / "s")
+    pair.destination.bucket.versioning = "enabled"
+    pair.put("key", b"x")
+    honest = pair.destination.list_versions_page
+
+    async def lying(*arguments: object) -> VersionPage:
+        page = await honest(*arguments)
+        return page._replace(versions=[version._replace(noncurrent_since="2000-01-01T00:00:00Z") for version in page.versions])
+
+    pair.destination.list_versions_page = lying
+    report = pair.run(purge_noncurrent=1)
+
+    assert (report.totals.purged, pair.destination.bucket.live("key") is not None) == (0, True)

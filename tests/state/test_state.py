@@ -420,3 +420,25 @@ def test_hot_queries_never_scan_a_table(tmp_path: Path, query: str, parameters: 
         partial = any(name in step for name in ("transfer_pending", "transfer_claimed", "extra_pending"))
         assert partial or not step.startswith("SCAN"), step
         assert "TEMP B-TREE" not in step, step
+
+
+def test_proofs_beyond_the_end_wait_for_the_new_range(tmp_path: Path) -> None:
+    """A range that was ended earlier forgets stale proofs of its own keys only."""
+
+    async def run() -> None:
+        async with open_range(tmp_path / "1.db", run=1, span=ALL) as state:
+            await state.inventory.record_page("source", Page([s3(k) for k in "abx"], None), None)
+            await state.inventory.record_page("destination", Page([], None), None)
+            await state.queue.claim(10)
+            await state.queue.settle([Done(k, s3(k).token, "t", 1, None, None, False, True) for k in "abx"])
+        async with open_range(tmp_path / "1.db", run=2, span=KeyRange(None, "m")) as state:
+            await state.inventory.record_page("source", Page([s3("a")], None), "m")
+            await state.queue.forget_stale_proofs()
+        async with open_range(tmp_path / "2.db", run=2, span=KeyRange("m", None), parent=tmp_path / "1.db"):
+            pass
+        for name, expected in (("1.db", ["a", "x"]), ("2.db", ["x"])):
+            with sqlite3.connect(tmp_path / name) as db:
+                assert [key for (key,) in db.execute("SELECT key FROM proof ORDER BY key")] == expected
+            db.close()
+
+    asyncio.run(run())
