@@ -119,7 +119,9 @@ def test_servers_are_told_apart_by_what_they_are(a: str, b: str, same: bool) -> 
     assert (server_of(a) == server_of(b)) is same
 
 
-@pytest.mark.parametrize("side", [{"stall_s": 0}, {"stall_s": -1}, {"endpoint_url": "http://"}])
+@pytest.mark.parametrize(
+    "side", [{"stall_s": 0}, {"stall_s": -1}, {"endpoint_url": "http://"}, {"endpoint_url": "http://u:p@h"}]
+)
 def test_bad_sides_are_refused(side: dict[str, object]) -> None:
     """Before anything is tried."""
     with pytest.raises(UsageError):

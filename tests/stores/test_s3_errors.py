@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from heavysync.errors import (
     ConditionError,
@@ -13,6 +14,7 @@ from heavysync.errors import (
     UploadGoneError,
 )
 from heavysync.stores import s3_errors as s3
+from heavysync.stores.s3_session import _credentials_error
 
 
 def error(operation, status, code="", headers=None):
@@ -113,3 +115,18 @@ def test_delete_marker_is_no_object():
     caught = error(s3.READ, 405, "MethodNotAllowed", {"x-amz-delete-marker": "true"})
 
     assert NotFoundError is type(caught)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (EndpointConnectionError(endpoint_url="https://sts"), TransientError),
+        (OSError("unreachable"), TransientError),
+        (ClientError({"ResponseMetadata": {"HTTPStatusCode": 503}}, "AssumeRole"), TransientError),
+        (ClientError({"Error": {"Code": "Throttling"}}, "AssumeRole"), TransientError),
+        (ClientError({"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "A"), FatalError),
+    ],
+)
+def test_credentials_that_cannot_be_had_now_may_be_had_later(error, expected):
+    """An outage of the network or of the token service does not end a run; a refusal does."""
+    assert expected is type(_credentials_error("refresh", error))

@@ -57,10 +57,6 @@ class Totals(NamedTuple):
     purged: int = 0
     purge_failed: int = 0
 
-    def plus(self, other: Totals) -> Totals:
-        """The sums of both."""
-        return Totals(*(a + b for a, b in zip(self, other, strict=True)))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:

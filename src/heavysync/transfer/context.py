@@ -88,18 +88,19 @@ async def from_source(context: Context, operation: str, step: Callable[[], Await
         raise SourceChangedError(str(error)) from error
 
 
-async def check_unchanged(context: Context, info: ObjectInfo) -> None:
-    """Look at the source after the provider copied from it: not every S3-like server heeds the condition of a copy.
+async def look_at_source(context: Context, info: ObjectInfo) -> ObjectInfo:
+    """Look at the listed source object, with everything the provider tells of it.
 
     Raises:
         SourceGoneError: the object is gone.
-        SourceChangedError: it is another one now, so what was copied may be either.
+        SourceChangedError: it is another one now.
     """
     now = await context.retry(f"look at {info.key}", partial(context.source.stat, info.key))
     if now is None:
         raise SourceGoneError(info.key)
     if now.token != info.token:
         raise SourceChangedError(info.key)
+    return now
 
 
 async def read_part(context: Context, info: ObjectInfo, span: ByteRange) -> tuple[Content, Digests]:

@@ -26,9 +26,9 @@ from heavysync.transfer.context import (
     SaveUpload,
     SourceChangedError,
     SourceGoneError,
-    check_unchanged,
     done,
     from_source,
+    look_at_source,
     metadata_for,
     new_nonce,
     read_part,
@@ -82,20 +82,20 @@ class _Relay:
     async def run(self) -> Done | Failed:
         """Begin or resume, move all parts, verify, complete."""
         info, context = self._info, self._context
-        source_part = await from_source(context, f"look at {info.key}", partial(context.source.part_size, info))
-        self._source_part = source_part
-        self._hasher = self._wanted_hasher()
-        size = self._part_size(source_part)
+        look = partial(context.source.part_size, info)
+        self._source_part = await from_source(context, f"look at {info.key}", look)
+        size = self._part_size(self._source_part)
         upload = await self._resume()
         if isinstance(upload, Written):
             return done(info, upload)
         if upload is None:
             upload = await self._begin(size)
+        self._hasher = self._wanted_hasher(upload.state.part_size)
         try:
             await self._move(upload)
             digests = self._verify(upload.state)
             if self._server_side:
-                await check_unchanged(context, info)
+                await look_at_source(context, info)  # not every S3-like server heeds the condition of a copy
             written = await self._complete(upload, digests)
         except (ObjectError, SourceGoneError, SourceChangedError, _CorruptError):
             await context.retry(f"abort upload of {info.key}", upload.abort)
@@ -175,11 +175,7 @@ class _Relay:
             return Metadata.from_json(info.metadata)
         if not info.etag:
             return None  # a listing with generations has metadata wherever there are any
-        now = await context.retry(f"look at {info.key}", partial(context.source.stat, info.key))
-        if now is None:
-            raise SourceGoneError(info.key)
-        if now.token != info.token:
-            raise SourceChangedError(info.key)
+        now = await look_at_source(context, info)
         return None if now.metadata is None else Metadata.from_json(now.metadata)
 
     async def _move(self, upload: Upload) -> None:
@@ -244,23 +240,23 @@ class _Relay:
         if self._hasher is not None and part.start == self._hasher.size:
             await asyncio.to_thread(self._hasher.update, content.chunks)
 
-    def _wanted_hasher(self) -> PartHasher | None:
-        """What computes the source's ETag from its bytes in order, if nothing else verifies them."""
+    def _wanted_hasher(self, part_size: int) -> PartHasher | None:
+        """What computes the source's ETag from its bytes in order, if neither a CRC nor the parts' own md5s do."""
         info = self._info
         if info.crc32c is not None or self._server_side:
             return None
         if info.candidate_md5 is not None:
             return PartHasher(None)
-        return PartHasher(self._source_part) if self._source_part is not None else None
+        return None if self._source_part in {None, part_size} else PartHasher(self._source_part)
 
     def _verify(self, state: UploadState) -> Digests:
         """Hold what was read against what the source says of the whole object."""
         info = self._info
+        if self._server_side:
+            return Digests(b"", 0)
         parts = plan_parts(info.size, state.part_size)
         by_number = {part.number: part for part in state.parts}
         ordered: list[PartDone] = [by_number[part.number] for part in parts]
-        if self._server_side:
-            return Digests(b"", 0)
         sums = [(part.crc32c, planned.size) for part, planned in zip(ordered, parts, strict=True)]
         crc = combine_crc32c(sums)
         if info.crc32c is not None and crc32c_text(crc) != info.crc32c:
@@ -268,7 +264,7 @@ class _Relay:
         if self._hasher is not None and self._hasher.size == info.size:
             if self._hasher.etag() != (info.candidate_md5 or info.etag):
                 self._doubt(self._hasher.etag())
-        elif self._source_part == state.part_size and "-" in info.etag:  # resumed, with the source's boundaries
+        elif self._source_part == state.part_size and "-" in info.etag:  # the source's boundaries were kept
             etag = multipart_etag([bytes.fromhex(part.md5) for part in ordered])
             if etag != info.etag:
                 self._doubt(etag)

@@ -11,10 +11,9 @@ from heavysync.transfer.context import (
     Context,
     SaveUpload,
     SourceChangedError,
-    SourceGoneError,
-    check_unchanged,
     done,
     from_source,
+    look_at_source,
     written_as,
 )
 from heavysync.transfer.large import copy_in_parts
@@ -45,7 +44,7 @@ async def _copy_whole(transfer: Transfer, context: Context, save_upload: SaveUpl
     try:
         written = await _copy_steps(transfer, context, save_upload)
         if info.candidate_md5 is not None and written.etag and written.etag != info.etag:
-            await check_unchanged(context, info)
+            await look_at_source(context, info)  # not every S3-like server heeds the condition of a copy
     except SourceChangedError as error:
         settled = await _settle(transfer, context)
         if settled is None:
@@ -88,11 +87,7 @@ async def _settle(transfer: Transfer, context: Context) -> Written | None:
         SourceChangedError: it is the source that changed.
     """
     info = transfer.source
-    now = await context.retry(f"look at {info.key}", partial(context.source.stat, info.key))
-    if now is None:
-        raise SourceGoneError(info.key)
-    if now.token != info.token:
-        raise SourceChangedError(info.key)
+    now = await look_at_source(context, info)
     there = await context.retry(f"look at {info.key}", partial(context.destination.stat, info.key))
     if there is None or not _is_copy(now, there):
         return None
