@@ -244,6 +244,20 @@ class Content(NamedTuple):
     is_md5_etag: bool = True
 
 
+class Examined(NamedTuple):
+    """What a look at one live object tells, beyond what a listing has room for.
+
+    Attributes:
+        info: the object, with everything that `Store.stat` tells.
+        crc64nvme: base64, of the whole object, where the provider states it.
+        is_md5_etag: False where the answer proves that the ETag is no md5, nor made of md5s (KMS, SSE-C).
+    """
+
+    info: ObjectInfo
+    crc64nvme: str | None = None
+    is_md5_etag: bool = True
+
+
 class Digests(NamedTuple):
     """Digests of some bytes.
 

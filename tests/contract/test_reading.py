@@ -110,3 +110,15 @@ async def test_part_size_is_known_only_of_objects_in_parts(world):
         assert await store.part_size(await see(store, "plain")) is None
         expected = part_size(store) if world.scheme == "s3" else None
         assert expected == await store.part_size(await see(store, "parts"))
+
+
+async def test_examining_tells_what_a_look_tells(world):
+    """`examine` is `stat` with more; of an object that is not there both say so."""
+    async with world.fresh() as store:
+        await put(store, "k", noise(1000), FULL)
+        found = await store.examine("k")
+
+        assert found is not None
+        assert found.info == await store.stat("k")
+        assert found.is_md5_etag
+        assert await store.examine("other") is None

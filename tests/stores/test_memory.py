@@ -63,6 +63,7 @@ def test_opaque_etags_are_no_md5():
         assert (written.etag, 32) == (info.etag, len(info.etag))
         assert info.etag != "900150983cd24fb0d6963f7d28e17f72"
         assert not (await store.read(info)).is_md5_etag
+        assert not (await store.examine("k")).is_md5_etag
 
     asyncio.run(body())
 

@@ -154,6 +154,18 @@ def test_encrypted_etag_is_no_md5(headers):
     ask(test, answer(200, DATA, etag=f'"{MD5}"', **headers))
 
 
+def test_examining_tells_crc64nvme_and_encryption():
+    """A HEAD with checksum mode tells the CRC64NVME of the whole object, and that KMS made the ETag something else."""
+    headers = {"content_length": "5", "x_amz_checksum_crc64nvme": "AAAAAAAAAAA=", "x_amz_server_side_encryption": "aws:kms"}
+
+    async def test(store, server):
+        found = await store.examine("k")
+        assert ("AAAAAAAAAAA=", False, 5) == (found.crc64nvme, found.is_md5_etag, found.info.size)
+        assert "ENABLED" == server.requests[0].headers["x-amz-checksum-mode"]
+
+    ask(test, answer(200, etag=f'"{MD5}"', **headers))
+
+
 @pytest.mark.parametrize(
     "given",
     [{"x_amz_checksum_crc32c": "AAAAAA==-2"}, {"x_amz_checksum_crc32c": "AAAAAA==", "x_amz_checksum_type": "COMPOSITE"}],

@@ -21,6 +21,7 @@ from heavysync.objects import (
     Deletion,
     DeletionFailure,
     Digests,
+    Examined,
     Limits,
     Location,
     Metadata,
@@ -139,6 +140,9 @@ class Store(Protocol):
         One request. `md5` is filled where the provider states a real md5 (GCS; S3 `x-amz-checksum-md5`), `crc32c`
         where it states a full-object one, `version` where it has one.
         """
+
+    async def examine(self, key: str) -> Examined | None:
+        """The same look as `stat`, with the digests that a listing has no room for; None if there is no object."""
 
     async def part_size(self, info: ObjectInfo) -> int | None:
         """The part size that a multipart object was written with, if it is uniform and known: at most one request.

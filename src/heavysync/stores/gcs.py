@@ -28,6 +28,7 @@ from heavysync.objects import (
     Deletion,
     DeletionFailure,
     Digests,
+    Examined,
     Limits,
     Location,
     Metadata,
@@ -42,13 +43,12 @@ from heavysync.stores import gcs_bucket, rules
 from heavysync.stores.base import Store
 from heavysync.stores.gcs_auth import open_credentials
 from heavysync.stores.gcs_batch import batch_answers, batch_body, deletion_query, failure_of
-from heavysync.stores.gcs_json import FIELDS, info_of, resource_of, text_of, written_of
+from heavysync.stores.gcs_json import FIELDS, header_type, info_of, resource_of, text_of, written_of
 from heavysync.stores.gcs_list import GcsListing
 from heavysync.stores.gcs_upload import GcsUpload, is_checksum_refusal, matches
 from heavysync.stores.gcs_wire import GcsOptions, GcsWire, decoded, object_path
 from heavysync.stores.http import Door, Response
 
-_DEFAULT_TYPE = "application/octet-stream"
 _WRITTEN_FIELDS = "name,size,md5Hash,crc32c,generation"
 _GONE = frozenset({200, 204, 404})
 
@@ -157,6 +157,11 @@ class GcsStore:
             raise TransientError(f"look at {key!r}: the answer is no object")
         return info_of(resource, len(self.location.prefix))
 
+    async def examine(self, key: str) -> Examined | None:
+        """See `Store`."""
+        info = await self.stat(key)
+        return None if info is None else Examined(info)
+
     async def part_size(self, info: ObjectInfo) -> int | None:  # noqa: ARG002
         """See `Store`. GCS does not tell how an object was written."""
         return None
@@ -213,7 +218,7 @@ class GcsStore:
         head = (
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode()
             + text_of(resource)
-            + f"\r\n--{boundary}\r\nContent-Type: {_header(metadata)}\r\n\r\n".encode()
+            + f"\r\n--{boundary}\r\nContent-Type: {header_type(metadata)}\r\n\r\n".encode()
         )
         response = await self._insert(
             key,
@@ -268,7 +273,7 @@ class GcsStore:
             {"uploadType": "resumable", **_replacing(replaces)},
             {
                 "Content-Type": "application/json; charset=UTF-8",
-                "X-Upload-Content-Type": _header(metadata),
+                "X-Upload-Content-Type": header_type(metadata),
                 "X-Upload-Content-Length": str(size),
             },
             (text_of(resource),),
@@ -382,12 +387,6 @@ def _rewritten(answer: dict[str, Any], info: ObjectInfo) -> Written | UploadStat
     if written.size != info.size or (info.crc32c and written.crc32c not in {None, info.crc32c}):
         raise TransientError(f"copy {info.key!r}: the copy has other bytes than the source")
     return written
-
-
-def _header(metadata: Metadata) -> str:
-    """The content type of a body, as it can stand in a header; the resource states the real one."""
-    kind = metadata.content_type
-    return kind if kind and kind.isascii() and kind.isprintable() else _DEFAULT_TYPE
 
 
 def _crc32c(response: Response) -> str | None:

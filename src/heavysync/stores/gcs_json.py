@@ -132,3 +132,9 @@ def written_of(item: Mapping[str, Any]) -> Written:
 def text_of(value: object) -> bytes:
     """JSON as it is sent."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def header_type(metadata: Metadata) -> str:
+    """The content type of a body, as it can stand in a header; the resource states the real one."""
+    kind = metadata.content_type
+    return kind if kind and kind.isascii() and kind.isprintable() else "application/octet-stream"

@@ -30,6 +30,7 @@ from heavysync.objects import (
     Deletion,
     DeletionFailure,
     Digests,
+    Examined,
     Limits,
     Location,
     Metadata,
@@ -205,6 +206,11 @@ class MemoryStore:
         await self.step("stat", key)
         row = self.bucket.live(self.full(key))
         return self.show(self.full(key), row, listed=False) if row else None
+
+    async def examine(self, key: str) -> Examined | None:
+        """See `Store`."""
+        info = await self.stat(key)
+        return None if info is None else Examined(info, None, not self.bucket.opaque_etags)
 
     async def part_size(self, info: ObjectInfo) -> int | None:
         """See `Store`."""

@@ -18,6 +18,7 @@ from heavysync.objects import (
     Deletion,
     DeletionFailure,
     Digests,
+    Examined,
     Limits,
     Location,
     Metadata,
@@ -186,11 +187,16 @@ class S3Store:
 
     async def stat(self, key: str) -> ObjectInfo | None:
         """See `Store.stat`."""
+        found = await self.examine(key)
+        return None if found is None else found.info
+
+    async def examine(self, key: str) -> Examined | None:
+        """See `Store.examine`."""
         try:
             response = await s3_read.head(self._wire, key, {"x-amz-checksum-mode": "ENABLED"})
         except NotFoundError:
             return None
-        return s3_read.info_from(key, response.headers)
+        return s3_read.examined(key, response.headers)
 
     async def part_size(self, info: ObjectInfo) -> int | None:
         """See `Store.part_size`."""

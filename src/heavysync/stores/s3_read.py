@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from heavysync.errors import ConditionError, FatalError, NotFoundError, PermanentError, TransientError
-from heavysync.objects import ByteRange, Content, ObjectInfo
+from heavysync.objects import ByteRange, Content, Examined, ObjectInfo
 from heavysync.stores import s3_errors, s3_metadata
 from heavysync.stores.http import OversizeError
 from heavysync.stores.s3_bucket import probe
@@ -63,6 +63,12 @@ def info_from(key: str, headers: Mapping[str, str]) -> ObjectInfo:
         storage_class=headers.get("x-amz-storage-class", "STANDARD"),
         metadata=s3_metadata.from_headers(headers).to_json(),
     )
+
+
+def examined(key: str, headers: Mapping[str, str]) -> Examined:
+    """What the headers of a HEAD with `x-amz-checksum-mode` tell of an object."""
+    crc64nvme = _whole_checksum(headers, "x-amz-checksum-crc64nvme")
+    return Examined(info_from(key, headers), crc64nvme, not is_encrypted(headers))
 
 
 async def read(wire: Wire, info: ObjectInfo, span: ByteRange | None) -> Content:
