@@ -103,3 +103,10 @@ class StoppedEarlyError(RunError):
     """The run was stopped before it had begun; there is nothing to resume."""
 
     exit_code = 130
+
+
+def cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error of a group that a person should see: one that ends the run before any other."""
+    flat = [cause(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    by_weight = [error for kind in (RunError, HeavysyncError) for error in flat if isinstance(error, kind)]
+    return (by_weight or flat)[0]

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 from heavysync.copying import CopyPool, open_pool
 from heavysync.engine import Engine
-from heavysync.errors import FatalError, GuardError, HeavysyncError, NotFoundError, StoppedEarlyError, UsageError
+from heavysync.errors import FatalError, GuardError, HeavysyncError, NotFoundError, StoppedEarlyError, cause
 from heavysync.events import Listener, ListingDone, Moved, Notice, PhaseStarted, ignore
-from heavysync.objects import BucketInfo, Location
-from heavysync.options import SideOptions, SyncOptions
+from heavysync.objects import BucketInfo
+from heavysync.opening import look_at_bucket, open_stores, parse_ends
+from heavysync.options import SyncOptions
 from heavysync.pacing import ByteBudget
 from heavysync.reports import Planned, Status, SyncReport, find_troubles, tell_plan
 from heavysync.retry import BASE_S, Retrier, StoppedError
 from heavysync.runners.inline import InlineRunner
 from heavysync.state.directory import default_directory, owned
 from heavysync.state.job import Job, PlannedRange, Run, Totals, open_job
-from heavysync.stores import open_store
 from heavysync.stores.base import Store
 from heavysync.transfer import Context
 
@@ -54,59 +54,27 @@ async def sync(
         FatalError: the run cannot start or go on; started again, it goes on where it was.
     """
     options = options or SyncOptions()
-    ends = Location.parse(source), Location.parse(destination)
-    spelt = [(side.endpoint_url, side.profile) for side in (options.source, options.destination)]
-    check_apart(*ends, same_server=spelt[0] == spelt[1])
+    sides = options.source, options.destination
+    ends = parse_ends(source, destination, sides)
     directory = options.state or default_directory(*ends, Path.home() / ".local" / "state")
     retry = Retrier(listener, base_s=retry_base_s)
     retry.stopping = stop or retry.stopping
     try:
         with owned(directory):
-            async with open_job(directory, *ends) as job, _open_stores(ends, options, retry) as stores:
-                check_apart(*ends, same_server=stores[0].server == stores[1].server)
+            opening = open_stores(
+                ends,
+                sides,
+                retry,
+                connections=2 * options.concurrency + 64,  # one a worker, more for parts of large objects and for listers
+                storage_class=options.storage_class,
+                copy_tags=options.tags,
+            )
+            async with open_job(directory, *ends) as job, opening as stores:
                 return await SyncRun(job, *stores, options, retry, listener).run(planned)
     except StoppedError:
         raise StoppedEarlyError("stopped while the buckets were looked at; nothing was changed") from None
     except BaseExceptionGroup as group:
-        raise _cause(group) from group
-
-
-def check_apart(source: Location, destination: Location, *, same_server: bool) -> None:
-    """Refuse two addresses of which one lies inside the other.
-
-    Raises:
-        UsageError: they do.
-    """
-    if not same_server:
-        return
-    if source == destination:
-        raise UsageError(f"{source} is both source and destination")
-    if source.contains(destination) or destination.contains(source):
-        raise UsageError(f"{source} and {destination} lie inside each other: a run would copy or delete its own copies")
-
-
-@asynccontextmanager
-async def _open_stores(
-    ends: tuple[Location, Location], options: SyncOptions, retry: Retrier
-) -> AsyncIterator[tuple[Store, Store]]:
-    connections = 2 * options.concurrency + 64  # one a worker, more for parts of large objects and for listers
-    async with AsyncExitStack() as stack:
-
-        async def enter(end: Location, side: SideOptions, storage_class: str | None) -> Store:
-            return await stack.enter_async_context(
-                open_store(end, side, connections=connections, storage_class=storage_class, copy_tags=options.tags)
-            )
-
-        source = await retry(f"open {ends[0]}", partial(enter, ends[0], options.source, None))
-        step = partial(enter, ends[1], options.destination, options.storage_class)
-        destination = await retry(f"open {ends[1]}", step)
-        yield source, destination
-
-
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error of a group that a person should see."""
-    flat = [_cause(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
-    return next((error for error in flat if isinstance(error, HeavysyncError)), flat[0])
+        raise cause(group) from group
 
 
 class SyncRun:
@@ -146,7 +114,7 @@ class SyncRun:
         try:
             status, message = await self._passes(run, bucket)
         except (HeavysyncError, BaseExceptionGroup) as error:
-            shown = _cause(error) if isinstance(error, BaseExceptionGroup) else error
+            shown = cause(error) if isinstance(error, BaseExceptionGroup) else error
             await self._job.finish(run, status="stopped", message=str(shown), totals=await self._job.totals())
             raise shown from None
         totals = await self._job.totals()
@@ -256,10 +224,7 @@ class SyncRun:
             FatalError: a bucket is missing, or purging is impossible there.
         """
         options, there = self._options, self._destination.location
-        try:
-            await self._retry(f"look at {self._source.location}", self._source.read_bucket)
-        except NotFoundError as error:
-            raise FatalError(f"source bucket of {self._source.location} does not exist: {error}") from error
+        await look_at_bucket(self._source, "source", self._retry)
         try:
             bucket = await self._retry(f"look at {there}", self._destination.read_bucket)
         except NotFoundError as error:

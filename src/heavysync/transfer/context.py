@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from heavysync.checksums import PartHasher, Stamp, contradiction, crc32c_text, digest, listing_proves
 from heavysync.errors import ConditionError, NotFoundError, PermanentError
+from heavysync.keyspace import before
 from heavysync.objects import (
     STAMP_KEY,
     ByteRange,
@@ -101,6 +102,18 @@ async def look_at_source(context: Context, info: ObjectInfo) -> ObjectInfo:
     if now.token != info.token:
         raise SourceChangedError(info.key)
     return now
+
+
+async def find_listed(retry: Retrier, store: Store, key: str) -> ObjectInfo | None:
+    """The object as the store lists it now; None if it does not. A listing proves itself, where a 404 may be anybody's."""
+    after = before(key)
+    while True:
+        page = await retry(f"list {key}", partial(store.list_page, after, key, 10))
+        if page.objects and page.objects[-1].key == key:
+            return page.objects[-1]
+        if page.cursor is None:
+            return None
+        after = page.cursor
 
 
 async def read_part(context: Context, info: ObjectInfo, span: ByteRange) -> tuple[Content, Digests]:

@@ -6,7 +6,6 @@ from functools import partial
 
 from heavysync.checksums import Stamp, crc32c_text, md5_hex, md5_text
 from heavysync.errors import ConditionError, ObjectError
-from heavysync.keyspace import before
 from heavysync.objects import ObjectInfo
 from heavysync.outcomes import Changed, Done, Failed, Outcome, Released, Skipped, Transfer
 from heavysync.parts import DEFAULT_PART_SIZE
@@ -17,6 +16,7 @@ from heavysync.transfer.context import (
     SourceChangedError,
     SourceGoneError,
     done,
+    find_listed,
     metadata_for,
     new_nonce,
     read_whole,
@@ -98,7 +98,7 @@ async def _look_again(transfer: Transfer, context: Context) -> Outcome:
     """
     key = transfer.source.key
     try:
-        now = await _listed(context, key)
+        now = await find_listed(context.retry, context.source, key)
     except StoppedError:
         return Released(key)
     except ObjectError as error:
@@ -110,18 +110,6 @@ async def _look_again(transfer: Transfer, context: Context) -> Outcome:
     if transfer.attempts >= MOST_CHANGES:
         return Failed(key, "unstable", f"{key}: the source object changed {transfer.attempts} times while it was copied")
     return Changed(now)
-
-
-async def _listed(context: Context, key: str) -> ObjectInfo | None:
-    """The object as the source lists it now; None if it does not."""
-    after = before(key)
-    while True:
-        page = await context.retry(f"list {key}", partial(context.source.list_page, after, key, 10))
-        if page.objects and page.objects[-1].key == key:
-            return page.objects[-1]
-        if page.cursor is None:
-            return None
-        after = page.cursor
 
 
 async def _prove(transfer: Transfer, context: Context) -> Done | None:
