@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from heavysync.assurance import CheckPlan, CheckReport
+from heavysync.checking import CheckRun, Tellers
 from heavysync.events import Event
 from heavysync.objects import STAMP_KEY, Limits, Location, Metadata
-from heavysync.options import SyncOptions
+from heavysync.options import CheckOptions, Samples, SyncOptions
 from heavysync.retry import Retrier
 from heavysync.state.directory import owned
 from heavysync.state.job import open_job
@@ -18,6 +22,7 @@ from heavysync.stores.memory import MemoryStore
 from heavysync.stores.memory_bucket import MemoryService
 from heavysync.reports import Planned, SyncReport
 from heavysync.sync import SyncRun
+from heavysync.verdicts import Finding
 
 KIB = 1 << 10
 
@@ -92,6 +97,38 @@ class Pair:
     def run(self, **options: Any) -> SyncReport:
         """The same, outside of a loop."""
         return asyncio.run(self.sync(**options))
+
+    async def check(
+        self,
+        *,
+        stop: asyncio.Event | None = None,
+        found: Callable[[Finding], None] | None = None,
+        plans: list[CheckPlan] | None = None,
+        clock: Callable[[], float] = time.time,
+        **options: Any,
+    ) -> CheckReport:
+        """Check once over the pair's state directory."""
+        chosen = CheckOptions(**{"concurrency": 16, **options})
+        retry = Retrier(self.events.append, base_s=0.0)
+        retry.stopping = stop or retry.stopping
+        tell = Tellers(self.events.append, found or (lambda _: None), ([] if plans is None else plans).append)
+        with owned(self.directory, "check"):
+            async with open_job(self.directory, self.source.location, self.destination.location, clock) as job:
+                return await CheckRun(job, self.source, self.destination, chosen, retry, tell).run()
+
+    def checked(self, samples: str = "100%", **options: Any) -> CheckReport:
+        """The same, outside of a loop."""
+        return asyncio.run(self.check(samples=Samples.parse(samples), **options))
+
+    def damage(self, key: str, data: bytes, *, silent: bool = True) -> None:
+        """Change the bytes of a copy; silently, as a failing disk does: its digests stay what they were."""
+        bucket = self.destination.bucket
+        row = bucket.live(self.destination.full(key))
+        assert row is not None
+        if silent:
+            bucket.rows[self.destination.full(key)][-1] = replace(row, data=data)
+        else:
+            bucket.put(self.destination.full(key), data, row.metadata)
 
     def assert_equal(self) -> None:
         """Both sides hold the same keys, bytes and metadata, but for our stamp."""

@@ -4,6 +4,8 @@
 >>> report = asyncio.run(heavysync.sync("s3://bucket", "gs://backup"))  # doctest: +SKIP
 """
 
+from heavysync.assurance import Bound, CheckPlan, CheckReport
+from heavysync.checking import check
 from heavysync.errors import (
     FatalError,
     GuardError,
@@ -13,23 +15,33 @@ from heavysync.errors import (
     TransientError,
     UsageError,
 )
-from heavysync.options import MaxDelete, SideOptions, SyncOptions
+from heavysync.options import CheckOptions, MaxDelete, Samples, SideOptions, SyncOptions
+from heavysync.populations import Population
 from heavysync.reports import SyncReport
 from heavysync.sync import sync
+from heavysync.verdicts import Finding
 
 __all__ = [
+    "Bound",
+    "CheckOptions",
+    "CheckPlan",
+    "CheckReport",
     "FatalError",
+    "Finding",
     "GuardError",
     "HeavysyncError",
     "MaxDelete",
     "ObjectError",
+    "Population",
     "RunError",
+    "Samples",
     "SideOptions",
     "SyncOptions",
     "SyncReport",
     "TransientError",
     "UsageError",
     "__version__",
+    "check",
     "sync",
 ]
 

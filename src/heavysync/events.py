@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class PhaseStarted(NamedTuple):
-    """A phase begins: "list and copy", "delete" or "purge"."""
+    """A phase begins: "list and copy", "delete", "purge"; of a check: "draw", "check"."""
 
     phase: str
 
@@ -64,6 +64,20 @@ class Finished(NamedTuple):
     failed: int
 
 
+class Checked(NamedTuple):
+    """Verdicts were recorded.
+
+    Attributes:
+        objects: how many.
+        bad: corrupt or missing ones among them.
+        unverifiable: those of which nothing could be found out.
+    """
+
+    objects: int
+    bad: int
+    unverifiable: int
+
+
 class Deleted(NamedTuple):
     """Destination objects, or versions, were deleted.
 
@@ -104,7 +118,7 @@ class Notice(NamedTuple):
     text: str
 
 
-Event = PhaseStarted | Listed | ListingDone | Queued | Moved | Finished | Deleted | Retrying | Recovered | Notice
+Event = PhaseStarted | Listed | ListingDone | Queued | Moved | Finished | Checked | Deleted | Retrying | Recovered | Notice
 
 Listener = Callable[[Event], None]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from heavysync.errors import UsageError
+from heavysync.populations import Population
 
 MIB = 1 << 20
 MOST_DAYS = 36_500
@@ -164,6 +165,132 @@ class SyncOptions:
     def describe(self) -> dict[str, Any]:
         """All options as plain values, for the history of runs; there is no secret among them."""
         return {**asdict(self), "state": str(self.state), "max_delete": str(self.max_delete)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """How many objects a check draws: a number, or a share of the population."""
+
+    count: int | None = 1
+    percent: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Samples:
+        """Read `50` or `0.1%`.
+
+        Raises:
+            UsageError: neither a number from 0 nor a percentage above 0 and up to 100.
+        """
+        number = text.strip().removesuffix("%")
+        try:
+            if number != text.strip():
+                return cls(count=None, percent=_within(float(number), 0, 100))
+            return cls(count=int(_within(int(number), -1, MOST_SAMPLES)))
+        except ValueError:
+            raise UsageError(
+                f"--samples {text!r}: give a number of objects (50, at most {MOST_SAMPLES:,}) or a share of them (0.1%)"
+            ) from None
+
+    def __str__(self) -> str:
+        return str(self.count) if self.percent is None else f"{self.percent:g}%"
+
+
+MOST_SAMPLES = 10_000_000
+"""Objects that are drawn by number are held in memory; a share of the population is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    """What `check` may be told.
+
+    Args:
+        state: the state directory; None: one per pair below the user's state directory.
+        samples: how many objects are drawn.
+        by: "objects": each as likely as the other; "bytes": in proportion to its size, an object may be drawn repeatedly.
+        seed: makes the draw the same again while the source is; None: a new one.
+        from_state: draw from the listing of the last finished run instead of listing the source.
+        prove: draw as many as it takes to prove that at most this share is bad, if none is; in place of `samples`.
+        confidence: of every bound.
+        population: the objects that the check speaks of.
+        read_source: read the source object where nothing else can decide.
+        strict: a stale copy is as bad as a corrupt one.
+        history: combine with what earlier checks of the same population have found.
+        rotate: prefer objects never checked, then those checked longest ago; implies `history`.
+        half_life: days after which an earlier check counts half. 180: then a daily check settles at 260 days' worth.
+        restart: give an unfinished check up.
+        dry_run: draw and tell the plan, read nothing.
+        concurrency: objects read at the same time. 64: 8 MiB each is the default `memory`.
+        memory: bytes of object content in flight.
+        source: how the source is reached.
+        destination: how the destination is reached.
+    """
+
+    state: Path | None = None
+    samples: Samples = field(default_factory=Samples)
+    by: Literal["objects", "bytes"] = "objects"
+    seed: str | None = None
+    from_state: bool = False
+    prove: float | None = None
+    confidence: float = 0.95
+    population: Population = field(default_factory=Population)
+    read_source: bool = True
+    strict: bool = False
+    history: bool = False
+    rotate: bool = False
+    half_life: float = 180.0
+    restart: bool = False
+    dry_run: bool = False
+    concurrency: int = 64
+    memory: int = 512 * MIB
+    source: SideOptions = field(default_factory=SideOptions)
+    destination: SideOptions = field(default_factory=SideOptions)
+
+    def __post_init__(self) -> None:
+        _at_least("--concurrency", self.concurrency, 1)
+        _at_least("--memory", self.memory, 16 * MIB)
+        if not 0 < self.confidence < 1:
+            raise UsageError(f"--confidence {self.confidence:g}: it must lie between 0% and 100%")
+        if self.prove is not None and not 0 < self.prove < 1:
+            raise UsageError(f"--prove {self.prove * 100:g}%: it must lie between 0% and 100%")
+        if not self.half_life > 0:
+            raise UsageError(f"--half-life {self.half_life:g}: give days, more than 0")
+        if self.samples.count == 0 and not self.combines:
+            raise UsageError("--samples 0 checks nothing: give a number, or --history to see what earlier checks have found")
+        self._check_draw()
+
+    def _check_draw(self) -> None:
+        share = self.samples.percent is not None
+        if share and self.by == "bytes":
+            raise UsageError(f"--samples {self.samples} --by bytes: draws by bytes are counted: give a number, or --prove")
+        if share and self.rotate:
+            raise UsageError(f"--samples {self.samples} --rotate: give a number, such as the share of a day")
+        if self.rotate and self.prove is not None:
+            raise UsageError("--prove --rotate: what is proved is proved by random draws from all: leave one of them")
+        if self.rotate and self.by == "bytes":
+            raise UsageError("--rotate --by bytes: rotation goes object by object: leave one of them")
+
+    @property
+    def combines(self) -> bool:
+        """Whether earlier checks are taken into account."""
+        return self.history or self.rotate
+
+    def meaning(self) -> dict[str, Any]:
+        """The options that decide what is drawn; an unfinished check goes on only with the same ones."""
+        return {
+            "--samples": str(self.samples),
+            "--prove": self.prove,
+            "--by": self.by,
+            "--from-state": self.from_state,
+            "--rotate": self.rotate,
+            "population": self.population.describe(),
+        }
+
+
+def _within(value: float, low: float, high: float) -> float:
+    """The value, if it is above `low` and at most `high`; else ValueError."""
+    if not low < value <= high:
+        raise ValueError(value)
+    return value
 
 
 def _at_least(name: str, value: float, least: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -23,9 +24,8 @@ T = TypeVar("T")
 # cache_size: KiB for each open file. 16,000 instead made the peak grow with the bucket, from 103 MB at 100,000 keys to
 # 162 MB at 800,000, as each of the eight ranges filled its cache; listing took the same time.
 _PRAGMAS = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
 PRAGMA busy_timeout = 10000;
+PRAGMA synchronous = NORMAL;
 PRAGMA cache_size = -2000;
 PRAGMA temp_store = MEMORY;
 PRAGMA journal_size_limit = 67108864;
@@ -165,6 +165,7 @@ class _Opener:
 
 def _prepare(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     db.executescript(_PRAGMAS)
+    _use_wal(db)
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > len(migrations):
         raise FatalError(
@@ -173,7 +174,26 @@ def _prepare(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> N
         )
     for number, name in list(enumerate(migrations, 1))[version:]:
         script = files("heavysync.state").joinpath(name).read_text("utf-8")
-        db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        try:
+            db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        except sqlite3.Error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            if db.execute("PRAGMA user_version").fetchone()[0] < number:  # else another process was faster
+                raise
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch to WAL. While another process does the same, SQLite answers "busy" at once, whatever the timeout is."""
+    for left in range(1000, -1, -1):
+        try:
+            db.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not left:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def trouble(path: Path, error: sqlite3.Error) -> FatalError:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from heavysync.errors import FatalError
 from heavysync.objects import Location
@@ -22,10 +23,11 @@ def default_directory(source: Location, destination: Location, state_home: Path)
 
 
 @contextmanager
-def owned(directory: Path) -> Iterator[None]:
-    """Make the directory if need be (mode 0700) and own it for the time of the block.
+def owned(directory: Path, role: Literal["run", "check"] = "run") -> Iterator[None]:
+    """Make the directory if need be (mode 0700) and own it in this role for the time of the block.
 
-    The lock is the kernel's, so a killed owner leaves none behind; the file only tells who holds it.
+    A run owns the plan and the files of ranges, a check the inspections; one of each may be under way. The lock is the
+    kernel's, so a killed owner leaves none behind; the file only tells who holds it.
 
     Raises:
         FatalError: somebody else owns it (the message has the pid), or it cannot be written.
@@ -33,23 +35,26 @@ def owned(directory: Path) -> Iterator[None]:
     try:
         (directory / "ranges").mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.chmod(0o700)
-        handle = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        handle = os.open(directory / _LOCKS[role], os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise FatalError(f"state directory {directory}: {error.strerror}: give another one with --state") from error
     try:
-        _lock(handle, directory)
+        _lock(handle, directory, role)
         yield
     finally:
         os.close(handle)
 
 
-def _lock(handle: int, directory: Path) -> None:
+_LOCKS = {"run": "lock", "check": "check.lock"}
+
+
+def _lock(handle: int, directory: Path, role: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
         raise FatalError(
-            f"state directory {directory} is in use by another run (pid {pid}): wait for it, or stop it first"
+            f"state directory {directory} is in use by another {role} (pid {pid}): wait for it, or stop it first"
         ) from None
     except OSError as error:
         raise FatalError(

@@ -14,10 +14,12 @@ from typing import Any, Literal, NamedTuple
 from heavysync.errors import FatalError, UsageError
 from heavysync.keyspace import KeyRange, cut
 from heavysync.objects import Location
+from heavysync.state.checks import Checks
 from heavysync.state.database import Database, open_database
+from heavysync.state.records import Records
 
 Phase = Literal["planned", "copied", "deleted", "purged"]
-MIGRATIONS = ("job.sql",)
+MIGRATIONS = ("job.sql", "checks.sql")
 
 
 class PlannedRange(NamedTuple):
@@ -84,6 +86,8 @@ class Job:
 
     def __init__(self, directory: Path, db: Database, clock: Callable[[], float]) -> None:
         self.directory = directory
+        self.checks = Checks(db, clock)
+        self.records = Records(directory, db)
         self._db = db
         self._clock = clock
 
