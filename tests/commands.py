@@ -1,4 +1,4 @@
-"""`heavy-sync` as people start it: a process with a clean environment, its exit code and what it said."""
+"""The commands as people start them: a process with a clean environment, its exit code and what it said."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def program(name: str = "heavy-sync") -> list[str]:
     script = Path(sysconfig.get_path("scripts")) / name
     if script.exists():
         return [str(script)]
-    main = {"heavy-sync": "sync_main", "heavy-demo": "demo_main"}[name]
+    main = {"heavy-sync": "sync_main", "heavy-check": "check_main", "heavy-demo": "demo_main"}[name]
     return [sys.executable, "-c", f"from heavysync.cli import {main}; {main}()"]
 
 
@@ -76,15 +76,17 @@ def environment(home: Path, *more: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Command:
-    """`heavy-sync` with its environment and the words that every call of a test has in common.
+    """A program with its environment and the words that every call of a test has in common.
 
     Args:
         env: see `environment`.
         words: put before the words of each call.
+        name: of the program.
     """
 
     env: dict[str, str]
     words: tuple[str, ...] = ()
+    name: str = "heavy-sync"
 
     def __call__(self, *words: object, preexec: Callable[[], None] | None = None, **env: str) -> Ended:
         """Run it to its end."""
@@ -94,7 +96,7 @@ class Command:
     def start(self, *words: object, preexec: Callable[[], None] | None = None, **env: str) -> subprocess.Popen[str]:
         """Start it; `ended` waits for it, `watched` ends it."""
         return subprocess.Popen(
-            [*program(), *self.words, *map(str, words)],
+            [*program(self.name), *self.words, *map(str, words)],
             env={**self.env, **env},
             cwd=self.env["HOME"],
             stdin=subprocess.DEVNULL,

@@ -9,8 +9,7 @@ from typing import Literal, NamedTuple
 from heavysync.bounds import Group, most_bad, poisson_limit, sample_for, upper_count, upper_share
 from heavysync.evidence import CERTAIN, evidence_of
 from heavysync.sampling import SizeHistogram
-from heavysync.state.checks import Drawn, Point, Tally
-from heavysync.verdicts import Finding, Verdict
+from heavysync.verdicts import Drawn, Finding, Point, Tally, Verdict
 
 CheckStatus = Literal["ok", "bad", "unverifiable", "stopped", "planned"]
 EXIT_CODES: dict[CheckStatus, int] = {"ok": 0, "bad": 5, "unverifiable": 1, "stopped": 130, "planned": 0}

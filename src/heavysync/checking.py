@@ -27,21 +27,20 @@ from heavysync.assurance import (
 )
 from heavysync.bounds import upper_share
 from heavysync.costs import list_cost, read_cost
-from heavysync.drawing import Drawing
-from heavysync.errors import FatalError, StoppedEarlyError, cause
+from heavysync.drawing import Drawing, wanted_draws
+from heavysync.errors import FatalError, StoppedEarlyError, UsageError, cause
 from heavysync.events import Checked, Listener, Moved, Notice, PhaseStarted, Queued, ignore
 from heavysync.evidence import Recollection
 from heavysync.opening import look_at_bucket, open_stores, parse_ends
-from heavysync.options import CheckOptions
+from heavysync.options import MOST_SAMPLES, CheckOptions
 from heavysync.pacing import ByteBudget
 from heavysync.parts import DEFAULT_PART_SIZE
 from heavysync.retry import BASE_S, Retrier, StoppedError
-from heavysync.state.checks import Drawn, Inspection
 from heavysync.state.directory import default_directory, owned
 from heavysync.state.job import Job, open_job
 from heavysync.state.records import FinishedRun, Record
 from heavysync.stores.base import Store
-from heavysync.verdicts import VERDICTS, Draw, Finding
+from heavysync.verdicts import VERDICTS, Draw, Drawn, Finding, Inspection
 from heavysync.verifying import Bench, verify
 
 _BATCH = 256  # draws that are looked up in the state at once
@@ -132,9 +131,14 @@ class CheckRun:
         """The steps in order.
 
         Raises:
+            UsageError: what is to be proved takes too many draws.
             StoppedError: it was stopped before the sample stood.
         """
         options = self._options
+        if (draws := wanted_draws(options)) > MOST_SAMPLES:
+            raise UsageError(
+                f"that takes {draws:,} draws, more than {MOST_SAMPLES:,}: prove less, or check a share of the objects"
+            )
         await look_at_bucket(self._source, "source", self._retry)
         await look_at_bucket(self._destination, "destination", self._retry)
         finished = await self._job.records.finished_run()
@@ -144,6 +148,7 @@ class CheckRun:
             is_given=options.seed is not None,
             confidence=options.confidence,
             restart=options.restart,
+            dry_run=options.dry_run,
         )
         if inspection.resumed:
             self._tell.listener(Notice(f"going on with check {inspection.number}, which was interrupted"))
@@ -153,8 +158,7 @@ class CheckRun:
         self._tell.planned(await self._plan(inspection, drawn))
         if options.dry_run:
             report = await self._report(inspection, drawn, "planned")
-            if not inspection.resumed:
-                await self._checks.forget(inspection.number)
+            await self._checks.forget(inspection.number)
             return report
         self._tell.listener(PhaseStarted("check"))
         await _Checking(self._job, self._bench(finished), inspection, finished, options, self._tell).run()
@@ -219,7 +223,7 @@ class CheckRun:
 
     async def _plan(self, inspection: Inspection, drawn: Drawn) -> CheckPlan:
         options = self._options
-        objects, size, hits = await self._checks.sample(inspection.number)
+        _, hits, objects, size = await self._checks.sample(inspection.number)
         self._tell.listener(Queued(objects, size))
         requests = 3 * objects + size // DEFAULT_PART_SIZE  # a look at each side and a read; more reads where it is large
         cost, egress = read_cost(self._destination.location.scheme, requests=requests, size=size)
@@ -260,7 +264,7 @@ class CheckRun:
             status = "bad"  # also when it was stopped: who waits for an alarm must hear it
         elif status == "ok" and "unverifiable" in tallies:
             status = "unverifiable"
-        sample, _, _ = await checks.sample(number)
+        sample = await checks.sample(number)
         return CheckReport(
             status=status,
             number=number,
@@ -269,7 +273,7 @@ class CheckRun:
             by=options.by,
             population=str(options.population),
             drawn=drawn,
-            sample=sample,
+            sample=sample.objects,
             tallies=tallies,
             confidence=options.confidence,
             bound=bound,

@@ -26,9 +26,9 @@ from heavysync.options import CheckOptions
 from heavysync.planning import find_borders
 from heavysync.retry import Retrier
 from heavysync.sampling import ByteReservoir, Reservoir, SizeHistogram, Thinning
-from heavysync.state.checks import Checks, Drawn, Inspection
+from heavysync.state.checks import Checks
 from heavysync.stores.base import Store
-from heavysync.verdicts import Draw
+from heavysync.verdicts import Draw, Drawn, Inspection
 
 FIRST_PAGES = 16
 """Pages that are listed before the rest is cut into pieces: a bucket that ends within them is never probed."""
@@ -90,6 +90,13 @@ class Tray:
                 raise AssertionError(other)
 
 
+def wanted_draws(options: CheckOptions) -> int:
+    """Objects, or bytes, to draw; 0 where a share of the objects was asked for."""
+    if options.prove is not None:
+        return sample_for(options.prove, options.confidence)
+    return options.samples.count or 0
+
+
 class Drawing:
     """One draw.
 
@@ -120,14 +127,7 @@ class Drawing:
         self._skip_root = skip_root
         self._listener = listener
         self._trays = 0
-
-    @property
-    def wanted(self) -> int:
-        """Objects, or bytes, to draw; 0 where a share was asked for."""
-        options = self._options
-        if options.prove is not None:
-            return sample_for(options.prove, options.confidence)
-        return options.samples.count or 0
+        self.wanted = wanted_draws(options)
 
     async def from_pages(self, pages: Pages, listed_at: int) -> Drawn:
         """Draw from a listing that is at hand."""

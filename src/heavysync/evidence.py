@@ -17,7 +17,8 @@ from typing import Literal
 
 from heavysync.bounds import weight
 from heavysync.objects import ObjectInfo
-from heavysync.state.checks import Checks, Known, Past
+from heavysync.state.checks import Checks
+from heavysync.verdicts import Known, Past
 
 SKEW_S = 300
 """Seconds by which the provider's clock and ours may differ: an object modified so shortly before a listing may be newer."""

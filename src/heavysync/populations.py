@@ -12,6 +12,8 @@ from heavysync.errors import UsageError
 from heavysync.keyspace import HIGHEST, KeyRange, before
 from heavysync.objects import ObjectInfo
 
+_SECOND = len("2026-01-01T00:00:00")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Population:
@@ -51,7 +53,8 @@ class Population:
         if prefix:
             filters.append(lambda info: info.key.startswith(prefix))
         if since:
-            filters.append(lambda info: info.modified_at >= since)
+            # to the second: the providers write fractions differently
+            filters.append(lambda info: info.modified_at[:_SECOND] >= since[:_SECOND])
         if least:
             filters.append(lambda info: info.size >= least)
         if most is not None:

@@ -1,7 +1,8 @@
-"""The nouns of checking: an object that was drawn, and what was found of it."""
+"""The nouns of checking: an object that was drawn, what was found of it, and what is known of whole checks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Verdict = Literal["ok", "corrupt", "missing", "stale", "vanished", "unverifiable"]
@@ -67,3 +68,125 @@ class Finding(NamedTuple):
     destination_token: str = ""
     bytes_read: int = 0
     metadata: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """A check that is under way.
+
+    Args:
+        number: from 1, growing.
+        seed: of its draw.
+        resumed: its sample stands already, and it goes on.
+        started_at: UTC seconds.
+    """
+
+    number: int
+    seed: str
+    resumed: bool
+    started_at: int
+
+
+class Drawn(NamedTuple):
+    """What a sample was drawn from.
+
+    Attributes:
+        listed_at: UTC seconds when the listing began.
+        all_objects: listed, before the filters of the population.
+        objects: of the population.
+        bytes: of the population.
+        pool: what the random draws were made from: objects, or bytes where bytes were drawn.
+        sizes: how many objects have sizes of so many bits.
+        groups: `(size, evidence, is_fresh)` of parts of the population, as `bounds.Group`, by what earlier inspections saw
+            of them; fresh are objects never checked in their present content.
+        known_bad: objects that were found bad earlier, are unchanged, and are not in the sample.
+    """
+
+    listed_at: int
+    all_objects: int
+    objects: int
+    bytes: int
+    pool: int
+    sizes: dict[int, int]
+    groups: list[tuple[int, float, bool]]
+    known_bad: int
+
+
+class Tally(NamedTuple):
+    """What was found with one verdict.
+
+    Attributes:
+        objects: how many.
+        hits: random draws that fell on them.
+        size: bytes they have at the source.
+        bytes_read: from both sides.
+        metadata: objects whose metadata differ.
+    """
+
+    objects: int = 0
+    hits: int = 0
+    size: int = 0
+    bytes_read: int = 0
+    metadata: int = 0
+
+
+class Sample(NamedTuple):
+    """How large a sample is.
+
+    Attributes:
+        objects: in it.
+        hits: random draws that fell on them.
+        pending: objects without a verdict.
+        pending_bytes: that these have.
+    """
+
+    objects: int
+    hits: int
+    pending: int
+    pending_bytes: int
+
+
+class Past(NamedTuple):
+    """One earlier inspection as evidence.
+
+    Attributes:
+        started_at: UTC seconds.
+        listed_at: UTC seconds; objects modified later are not spoken of.
+        pool: what the draws were made from, in objects or bytes.
+        hits: random draws that came to a verdict on an object that still existed.
+    """
+
+    started_at: int
+    listed_at: int
+    pool: int
+    hits: int
+
+
+class Known(NamedTuple):
+    """The last verdict on a key.
+
+    Attributes:
+        key: which.
+        verdict: what was found.
+        source_token: of the content it was found for.
+        checked_at: UTC seconds.
+    """
+
+    key: str
+    verdict: Verdict
+    source_token: str
+    checked_at: int
+
+
+class Point(NamedTuple):
+    """How sure an inspection had made us.
+
+    Attributes:
+        started_at: UTC seconds.
+        share: at most so much is bad, by this inspection alone; None: it was not finished.
+        history_share: by all up to then; None: they were not combined.
+    """
+
+    started_at: int
+    share: float | None
+    history_share: float | None

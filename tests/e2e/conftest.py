@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from buckets import GcsBucket, S3Bucket, loopback_server
+from buckets import Bucket, GcsBucket, S3Bucket, ends, loopback_server
 from commands import Command, environment
 from gateway import Gateway, gateway
 from servers import S3Server, moto_server, rclone_server
-
-Bucket = S3Bucket | GcsBucket
 
 
 @pytest.fixture(scope="session")
@@ -67,13 +65,12 @@ def sync_of(tmp_path: Path, moto: S3Server) -> Callable[[Bucket, Bucket], Comman
     return make
 
 
-def ends(source: Bucket, destination: Bucket) -> tuple[str, ...]:
-    """The words that name two buckets and their servers."""
-    return (
-        source.address,
-        destination.address,
-        "--source-endpoint-url",
-        source.url,
-        "--destination-endpoint-url",
-        destination.url,
-    )
+@pytest.fixture
+def check_of(tmp_path: Path, moto: S3Server) -> Callable[[Bucket, Bucket], Command]:
+    """Makes the command that checks what `sync_of` copied, over the same state directory."""
+
+    def make(source: Bucket, destination: Bucket) -> Command:
+        words = ("--state", str(tmp_path / "state-dir"), "--concurrency", "16", *ends(source, destination))
+        return Command(environment(tmp_path, moto.environment), words, "heavy-check")
+
+    return make

@@ -691,3 +691,46 @@ def drop_stamp(pair: Pair, key: str) -> None:
     """A copy that carries nothing of ours."""
     row = pair.destination.bucket.live(key)
     pair.destination.bucket.put(key, row.data, Metadata())
+
+
+def test_a_dry_run_leaves_an_interrupted_check_alone(tmp_path: Path) -> None:
+    """The plan is of a new draw; what was interrupted goes on afterwards."""
+    pair = Pair(tmp_path / "state")
+    pair.fill(40)
+    pair.run()
+    stop = asyncio.Event()
+    first = asyncio.run(pair.check(samples=Samples.parse("30"), stop=stop, found=lambda _: stop.set(), concurrency=4))
+    assert "planned" == pair.checked("30", dry_run=True, restart=True).status
+    plans: list = []
+    report = pair.checked("30", plans=plans)
+
+    assert (True, first.number, 30) == (report.resumed, report.number, report.checked)
+    assert plans[0].sample == 30 - first.checked
+
+
+def test_the_worst_findings_come_first(tmp_path: Path) -> None:
+    """Twenty stale copies do not hide a corrupt one."""
+    pair = Pair(tmp_path / "state")
+    pair.fill(60)
+    pair.run()
+    pair.fill(30, seed=2)
+    pair.damage("dir6/key-000055", bytes(100))
+    report = pair.checked()
+
+    assert (20, "dir6/key-000055") == (len(report.findings), report.findings[0].key)
+
+
+def test_a_wish_that_takes_too_many_draws_is_refused(tmp_path: Path) -> None:
+    """Before anything is listed."""
+    pair = Pair(tmp_path / "state")
+    with pytest.raises(UsageError, match="more than 10,000,000"):
+        pair.checked(prove=1e-9)
+
+
+def test_since_is_compared_to_the_second(tmp_path: Path) -> None:
+    """An object of 12:00:00.500 is one since 12:00:00."""
+    pair = Pair(tmp_path / "state")
+    pair.source.bucket.put("k", b"x", Metadata(), modified_at="2026-01-01T12:00:00.500Z")
+
+    for since, expected in (("2026-01-01T12:00:00Z", 1), ("2026-01-01T12:00:01Z", 0)):
+        assert expected == pair.checked(population=Population(since=since), dry_run=True).drawn.objects

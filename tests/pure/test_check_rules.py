@@ -16,7 +16,7 @@ from heavysync.errors import UsageError
 from heavysync.evidence import CERTAIN, evidence_of
 from heavysync.objects import Examined, Metadata, ObjectInfo
 from heavysync.populations import Population
-from heavysync.state.checks import Drawn, Tally
+from heavysync.verdicts import Drawn, Tally
 from heavysync.verifying import Copied, Match, compare, differences
 
 MD5 = "900150983cd24fb0d6963f7d28e17f72"

@@ -13,7 +13,8 @@ import pytest
 from heavysync.objects import Location
 from heavysync.options import CheckOptions
 from heavysync.state import job as job_module
-from heavysync.state.checks import KNOWN, PENDING, Drawn, Inspection
+from heavysync.state.checks import KNOWN, PENDING
+from heavysync.verdicts import Drawn, Inspection
 from heavysync.state.database import open_database
 from heavysync.state.job import Job, open_job
 from heavysync.verdicts import Draw, Finding
@@ -37,7 +38,15 @@ def with_job(directory: Path, test: Callable[[Job], Awaitable[None]], clock: Cal
 
 async def begin(job: Job, seed: str = "s", **more: object) -> Inspection:
     """Begin an inspection."""
-    given = {"meaning": MEANING, "seed": seed, "is_given": False, "confidence": 0.95, "restart": False, **more}
+    given = {
+        "meaning": MEANING,
+        "seed": seed,
+        "is_given": False,
+        "confidence": 0.95,
+        "restart": False,
+        "dry_run": False,
+        **more,
+    }
     return await job.checks.begin(**given)
 
 
@@ -125,7 +134,7 @@ def test_another_inspection_ends_an_interrupted_one(tmp_path: Path, more: dict[s
         second = await begin(job, "other", **more)
 
         assert (False, "other") == (second.resumed, second.seed)
-        assert (1, 10, 1) == await job.checks.sample(first.number)
+        assert (1, 1, 0, 0) == await job.checks.sample(first.number)
         assert ["a"] == [known.key for known in await job.checks.known("a", "z", before=second.number)]
         assert [(3, 1)] == [(past.pool, past.hits) for past in await job.checks.past(MEANING, before=second.number)]
 

@@ -10,6 +10,13 @@ def sync_main() -> None:
     app(prog_name="heavy-sync")
 
 
+def check_main() -> None:
+    """`heavy-check`."""
+    from heavysync.cli.check import app
+
+    app(prog_name="heavy-check")
+
+
 def demo_main() -> None:
     """`heavy-demo`."""
     from heavysync.cli.demo import app

@@ -19,7 +19,10 @@ INTERNAL_ERROR = 3
 """Exit code of a defect in the program itself: the run cannot go on, what was committed stays."""
 
 
-def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], console: Console) -> int:
+STOPPING = "stopping: what is under way is finished and recorded; once more to stop at once"
+
+
+def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], console: Console, *, stopping: str = STOPPING) -> int:
     """Run `main` and answer its exit code.
 
     The first SIGINT or SIGTERM sets the event that `main` is given, so that it drains and commits; the second cancels it.
@@ -35,7 +38,7 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], console: Cons
         def on_signal(number: int) -> None:
             caught.append(number)
             if len(caught) == 1:
-                console.note("stopping: what is under way is finished and recorded; once more to stop at once")
+                console.note(stopping)
                 stop.set()
             elif task is not None:
                 task.cancel()

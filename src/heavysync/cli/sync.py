@@ -3,59 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from heavysync.cli import words
-from heavysync.cli.console import Console, Mode
+from heavysync.cli import sides, words
+from heavysync.cli.console import Console, choose_mode
+from heavysync.cli.progress import SyncProgress
 from heavysync.cli.running import run, set_up_logging
+from heavysync.cli.sync_report import tell_planned, tell_summary
 from heavysync.errors import UsageError
 from heavysync.objects import Location
-from heavysync.options import MaxDelete, SideOptions, SyncOptions
-from heavysync.state.directory import default_directory
+from heavysync.options import MaxDelete, SyncOptions
 from heavysync.sync import sync
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"max_content_width": 110})
 
 _BUCKETS = "Buckets"
-_SIDES = "How the two sides are reached"
-_SPEED = "Speed"
-_TERMINAL = "Terminal"
 
 
 @app.command()
 def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
     source: Annotated[str, typer.Argument(metavar="SRC", help="s3://bucket[/prefix] or gs://bucket[/prefix]")],
     destination: Annotated[str, typer.Argument(metavar="DST", help="the same; it is made equal to SRC")],
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            "--state",
-            "--db",
-            envvar="HEAVYSYNC_STATE",
-            help="Directory of the state; default: one a pair below ~/.local/state.",
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int, typer.Option(envvar="HEAVYSYNC_CONCURRENCY", help="Objects in flight.", rich_help_panel=_SPEED)
-    ] = 128,
-    memory: Annotated[
-        str, typer.Option(envvar="HEAVYSYNC_MEMORY", help="Bytes of content in flight.", rich_help_panel=_SPEED)
-    ] = "512MiB",
+    state: sides.State = None,
+    concurrency: sides.Concurrency = 128,
+    memory: sides.Memory = "512MiB",
     part_size: Annotated[
         str | None,
         typer.Option(
             envvar="HEAVYSYNC_PART_SIZE",
             help="Bytes of a part; default 8MiB, or as the source has it.",
-            rich_help_panel=_SPEED,
+            rich_help_panel=sides.SPEED,
         ),
     ] = None,
     delete: Annotated[
@@ -83,7 +66,7 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
             "--server-side-copy/--no-server-side-copy",
             envvar="HEAVYSYNC_SERVER_SIDE_COPY",
             help="Let the provider copy where it can.",
-            rich_help_panel=_SPEED,
+            rich_help_panel=sides.SPEED,
         ),
     ] = True,
     tags: Annotated[bool, typer.Option(envvar="HEAVYSYNC_TAGS", help="Copy S3 object tags.")] = False,
@@ -108,63 +91,22 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
         str | None,
         typer.Option(envvar="HEAVYSYNC_STORAGE_CLASS", help="Storage class of the copies.", rich_help_panel=_BUCKETS),
     ] = None,
-    source_endpoint_url: Annotated[
-        str | None, typer.Option(envvar="HEAVYSYNC_SOURCE_ENDPOINT_URL", rich_help_panel=_SIDES)
-    ] = None,
-    destination_endpoint_url: Annotated[
-        str | None, typer.Option(envvar="HEAVYSYNC_DESTINATION_ENDPOINT_URL", rich_help_panel=_SIDES)
-    ] = None,
-    source_profile: Annotated[str | None, typer.Option(envvar="HEAVYSYNC_SOURCE_PROFILE", rich_help_panel=_SIDES)] = None,
-    destination_profile: Annotated[
-        str | None, typer.Option(envvar="HEAVYSYNC_DESTINATION_PROFILE", rich_help_panel=_SIDES)
-    ] = None,
-    source_region: Annotated[str | None, typer.Option(envvar="HEAVYSYNC_SOURCE_REGION", rich_help_panel=_SIDES)] = None,
-    destination_region: Annotated[
-        str | None, typer.Option(envvar="HEAVYSYNC_DESTINATION_REGION", rich_help_panel=_SIDES)
-    ] = None,
-    source_anonymous: Annotated[
-        bool, typer.Option(envvar="HEAVYSYNC_SOURCE_ANONYMOUS", help="Send no credentials.", rich_help_panel=_SIDES)
-    ] = False,
-    destination_anonymous: Annotated[
-        bool, typer.Option(envvar="HEAVYSYNC_DESTINATION_ANONYMOUS", help="Send no credentials.", rich_help_panel=_SIDES)
-    ] = False,
-    request_payer: Annotated[
-        bool,
-        typer.Option(envvar="HEAVYSYNC_REQUEST_PAYER", help="Pay for requests to SRC.", rich_help_panel=_SIDES),
-    ] = False,
-    project: Annotated[
-        str | None,
-        typer.Option(
-            envvar=["HEAVYSYNC_PROJECT", "GOOGLE_CLOUD_PROJECT"],
-            help="Google project of new buckets, and the one that is billed.",
-            rich_help_panel=_SIDES,
-        ),
-    ] = None,
-    stall_timeout: Annotated[
-        float,
-        typer.Option(
-            envvar="HEAVYSYNC_STALL_TIMEOUT",
-            help="Seconds without a byte after which a request is tried again.",
-            rich_help_panel=_SPEED,
-        ),
-    ] = 60.0,
+    source_endpoint_url: sides.SourceEndpointUrl = None,
+    destination_endpoint_url: sides.DestinationEndpointUrl = None,
+    source_profile: sides.SourceProfile = None,
+    destination_profile: sides.DestinationProfile = None,
+    source_region: sides.SourceRegion = None,
+    destination_region: sides.DestinationRegion = None,
+    source_anonymous: sides.SourceAnonymous = False,
+    destination_anonymous: sides.DestinationAnonymous = False,
+    request_payer: sides.RequestPayer = False,
+    project: sides.Project = None,
+    stall_timeout: sides.StallTimeout = 60.0,
     quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", envvar="HEAVYSYNC_QUIET", help="Only errors.", rich_help_panel=_TERMINAL)
+        bool, typer.Option("-q", "--quiet", envvar="HEAVYSYNC_QUIET", help="Only errors.", rich_help_panel=sides.TERMINAL)
     ] = False,
-    verbose: Annotated[
-        int,
-        typer.Option(
-            "-v",
-            "--verbose",
-            count=True,
-            envvar="HEAVYSYNC_VERBOSE",
-            help="More; twice: every request.",
-            rich_help_panel=_TERMINAL,
-        ),
-    ] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", envvar="HEAVYSYNC_JSON", help="JSON lines on stdout.", rich_help_panel=_TERMINAL)
-    ] = False,
+    verbose: sides.Verbose = 0,
+    as_json: sides.AsJson = False,
 ) -> None:
     """Make the bucket (or prefix) DST equal to SRC, and finish.
 
@@ -173,18 +115,12 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
     4 refused by a guard, 130/143 stopped by a signal.
     """
     set_up_logging(verbose)
-    console = Console(_mode(quiet=quiet, as_json=as_json))
+    console = Console(choose_mode(quiet=quiet, as_json=as_json), SyncProgress(time.monotonic))
     try:
         ends = Location.parse(source), Location.parse(destination)
-        side = partial(
-            SideOptions,
-            ca_bundle=os.environ.get("AWS_CA_BUNDLE"),
-            trust_env=_has_proxy(os.environ),
-            stall_s=stall_timeout,
-            project=project,
-        )
+        both = sides.Sides(stall_s=stall_timeout, project=project)
         options = SyncOptions(
-            state=state or default_directory(*ends, _state_home(os.environ)),
+            state=state or both.state(ends),
             concurrency=concurrency,
             memory=words.parse_size("--memory", memory),
             part_size=None if part_size is None else words.parse_size("--part-size", part_size),
@@ -200,14 +136,14 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
             bucket_location=location,
             enable_versioning=enable_versioning,
             storage_class=storage_class,
-            source=side(
+            source=both.make(
                 endpoint_url=source_endpoint_url,
                 profile=source_profile,
                 region=source_region,
                 anonymous=source_anonymous,
                 request_payer=request_payer,
             ),
-            destination=side(
+            destination=both.make(
                 endpoint_url=destination_endpoint_url,
                 profile=destination_profile,
                 region=destination_region,
@@ -224,26 +160,10 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
 
 async def _run(source: str, destination: str, options: SyncOptions, console: Console, stop: asyncio.Event) -> int:
     started = time.monotonic()
+    planned = partial(tell_planned, console)
     with console.showing():
-        report = await sync(source, destination, options, listener=console.listener, stop=stop, planned=console.planned)
-    console.summary(report, time.monotonic() - started)
+        report = await sync(source, destination, options, listener=console.listener, stop=stop, planned=planned)
+    tell_summary(console, report, time.monotonic() - started)
     if report.status == "stopped":
         console.note(f"to go on, run it again: {shlex.join(['heavy-sync', *sys.argv[1:]])}")
     return report.exit_code
-
-
-def _mode(*, quiet: bool, as_json: bool) -> Mode:
-    if as_json:
-        return "json"
-    if quiet:
-        return "quiet"
-    return "live" if sys.stderr.isatty() else "plain"
-
-
-def _has_proxy(environment: Mapping[str, str]) -> bool:
-    return any(name.lower() in {"http_proxy", "https_proxy", "all_proxy"} for name in environment)
-
-
-def _state_home(environment: Mapping[str, str]) -> Path:
-    home = environment.get("XDG_STATE_HOME")
-    return Path(home) if home else Path.home() / ".local" / "state"

@@ -5,118 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from heavysync.state.database import Database
-from heavysync.verdicts import Draw, Finding, Verdict
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
-    """A check that is under way.
-
-    Args:
-        number: from 1, growing.
-        seed: of its draw.
-        resumed: its sample stands already, and it goes on.
-        started_at: UTC seconds.
-    """
-
-    number: int
-    seed: str
-    resumed: bool
-    started_at: int
-
-
-class Drawn(NamedTuple):
-    """What a sample was drawn from.
-
-    Attributes:
-        listed_at: UTC seconds when the listing began.
-        all_objects: listed, before the filters of the population.
-        objects: of the population.
-        bytes: of the population.
-        pool: what the random draws were made from: objects, or bytes where bytes were drawn.
-        sizes: how many objects have sizes of so many bits.
-        groups: `(size, evidence, is_fresh)` of parts of the population, as `bounds.Group`, by what earlier inspections saw
-            of them; fresh are objects never checked in their present content.
-        known_bad: objects that were found bad earlier, are unchanged, and are not in the sample.
-    """
-
-    listed_at: int
-    all_objects: int
-    objects: int
-    bytes: int
-    pool: int
-    sizes: dict[int, int]
-    groups: list[tuple[int, float, bool]]
-    known_bad: int
-
-
-class Tally(NamedTuple):
-    """What was found with one verdict.
-
-    Attributes:
-        objects: how many.
-        hits: random draws that fell on them.
-        size: bytes they have at the source.
-        bytes_read: from both sides.
-        metadata: objects whose metadata differ.
-    """
-
-    objects: int = 0
-    hits: int = 0
-    size: int = 0
-    bytes_read: int = 0
-    metadata: int = 0
-
-
-class Past(NamedTuple):
-    """One earlier inspection as evidence.
-
-    Attributes:
-        started_at: UTC seconds.
-        listed_at: UTC seconds; objects modified later are not spoken of.
-        pool: what the draws were made from, in objects or bytes.
-        hits: random draws that came to a verdict on an object that still existed.
-    """
-
-    started_at: int
-    listed_at: int
-    pool: int
-    hits: int
-
-
-class Known(NamedTuple):
-    """The last verdict on a key.
-
-    Attributes:
-        key: which.
-        verdict: what was found.
-        source_token: of the content it was found for.
-        checked_at: UTC seconds.
-    """
-
-    key: str
-    verdict: Verdict
-    source_token: str
-    checked_at: int
-
-
-class Point(NamedTuple):
-    """How sure an inspection had made us.
-
-    Attributes:
-        started_at: UTC seconds.
-        share: at most so much is bad, by this inspection alone; None: it was not finished.
-        history_share: by all up to then; None: they were not combined.
-    """
-
-    started_at: int
-    share: float | None
-    history_share: float | None
-
+from heavysync.verdicts import Draw, Drawn, Finding, Inspection, Known, Past, Point, Sample, Tally, Verdict
 
 # Plan: the partial index checked_pending, in its order. At most a few hundred rows.
 PENDING = """
@@ -149,9 +41,11 @@ class Checks:
         self._clock = clock
 
     async def begin(
-        self, *, meaning: dict[str, Any], seed: str, is_given: bool, confidence: float, restart: bool
+        self, *, meaning: dict[str, Any], seed: str, is_given: bool, confidence: float, restart: bool, dry_run: bool
     ) -> Inspection:
         """Take up the unfinished inspection that means the same, or begin one; others that are unfinished end.
+
+        For a dry run one is begun in any case, and the others stay as they are.
 
         Args:
             meaning: `CheckOptions.meaning()`, and where the stores are.
@@ -159,6 +53,7 @@ class Checks:
             is_given: the seed was asked for, so only an inspection with the same one goes on.
             confidence: of its bounds.
             restart: begin anew in any case.
+            dry_run: it is only a plan, and will be forgotten.
         """
         now = int(self._clock())
         text = json.dumps(meaning, sort_keys=True)
@@ -169,16 +64,9 @@ class Checks:
                 " WHERE status = 'checking' AND meaning = ? AND (NOT ? OR seed = ?) ORDER BY inspection DESC LIMIT 1",
                 (text, is_given, seed),
             ).fetchone()
-            kept = 0 if row is None or restart else row[0]
-            db.execute(
-                "DELETE FROM checked WHERE verdict IS NULL"
-                " AND inspection IN (SELECT inspection FROM inspection WHERE finished_at IS NULL AND inspection <> ?)",
-                (kept,),
-            )
-            db.execute(
-                "UPDATE inspection SET status = 'ended', finished_at = ? WHERE finished_at IS NULL AND inspection <> ?",
-                (now, kept),
-            )
+            kept = 0 if row is None or restart or dry_run else row[0]
+            if not dry_run:
+                _end_others(db, kept, now)
             if kept:
                 return Inspection(number=kept, seed=row[1], resumed=True, started_at=row[2])
             cursor = db.execute(
@@ -255,14 +143,16 @@ class Checks:
 
         return await self._db.read(work)
 
-    async def sample(self, number: int) -> tuple[int, int, int]:
-        """Objects in the sample, the bytes they have, and random draws that fell on them."""
+    async def sample(self, number: int) -> Sample:
+        """How large the sample is."""
 
-        def work(db: sqlite3.Connection) -> tuple[int, int, int]:
+        def work(db: sqlite3.Connection) -> Sample:
             row = db.execute(
-                "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(hits), 0) FROM checked WHERE inspection = ?", (number,)
+                "SELECT count(*), coalesce(sum(hits), 0), count(*) FILTER (WHERE verdict IS NULL),"
+                " coalesce(sum(size) FILTER (WHERE verdict IS NULL), 0) FROM checked WHERE inspection = ?",
+                (number,),
             ).fetchone()
-            return row[0], row[1], row[2]
+            return Sample(*row)
 
         return await self._db.read(work)
 
@@ -319,15 +209,22 @@ class Checks:
         return await self._db.read(work)
 
     async def findings(self, number: int, verdicts: Sequence[Verdict], limit: int) -> list[Finding]:
-        """Up to `limit` findings with one of these verdicts, by key."""
+        """Up to `limit` findings with one of these verdicts, in the order of the verdicts, then by key."""
+        rank = " ".join(f"WHEN ? THEN {place}" for place in range(len(verdicts)))
         marks = ", ".join("?" for _ in verdicts)
         return await self._db.read(
-            lambda db: _findings(db, f"inspection = ? AND verdict IN ({marks})", (number, *verdicts, limit))
+            lambda db: _findings(
+                db,
+                f"inspection = ? AND verdict IN ({marks}) ORDER BY CASE verdict {rank} END, key",
+                (number, *verdicts, *verdicts, limit),
+            )
         )
 
     async def differing(self, number: int, limit: int) -> list[Finding]:
         """Up to `limit` findings of objects whose metadata differ, by key."""
-        return await self._db.read(lambda db: _findings(db, "inspection = ? AND metadata IS NOT NULL", (number, limit)))
+        return await self._db.read(
+            lambda db: _findings(db, "inspection = ? AND metadata IS NOT NULL ORDER BY key", (number, limit))
+        )
 
     async def finish(self, number: int, *, share: float | None, history_share: float | None, done: bool) -> None:
         """Record how sure an inspection made us; `done`: nothing of its sample is left."""
@@ -379,7 +276,7 @@ class Checks:
         def work(db: sqlite3.Connection) -> list[Point]:
             rows = db.execute(
                 "SELECT started_at, share, history_share FROM inspection"
-                " WHERE population = ? AND method = ? AND share IS NOT NULL ORDER BY inspection",
+                " WHERE population = ? AND method = ? AND coalesce(share, history_share) IS NOT NULL ORDER BY inspection",
                 (_population(meaning), meaning["--by"]),
             ).fetchall()
             return [Point(*row) for row in rows]
@@ -387,10 +284,20 @@ class Checks:
         return await self._db.read(work)
 
 
+def _end_others(db: sqlite3.Connection, kept: int, now: int) -> None:
+    """End all unfinished inspections but one; what they have found stays."""
+    others = "finished_at IS NULL AND inspection <> ?"
+    db.execute(
+        f"DELETE FROM checked WHERE verdict IS NULL AND inspection IN (SELECT inspection FROM inspection WHERE {others})",
+        (kept,),
+    )
+    db.execute(f"UPDATE inspection SET status = 'ended', finished_at = ? WHERE {others}", (now, kept))
+
+
 def _findings(db: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> list[Finding]:
     rows = db.execute(
         "SELECT key, verdict, method, reason, size, source_token, coalesce(destination_token, ''), bytes_read, metadata"
-        f" FROM checked WHERE {condition} ORDER BY key LIMIT ?",
+        f" FROM checked WHERE {condition} LIMIT ?",
         values,
     ).fetchall()
     return [Finding._make((*row[:8], tuple(json.loads(row[8] or "[]")))) for row in rows]
