@@ -245,6 +245,21 @@ class GcsBucket:
         return [entry["key"] for entry in self.log() if entry["operation"] in {"insert", "rewrite"}]
 
 
+Bucket = S3Bucket | GcsBucket
+
+
+def ends(source: Bucket, destination: Bucket) -> tuple[str, ...]:
+    """The words that name two buckets and their servers."""
+    return (
+        source.address,
+        destination.address,
+        "--source-endpoint-url",
+        source.url,
+        "--destination-endpoint-url",
+        destination.url,
+    )
+
+
 def client_of(server: S3Server) -> Any:
     """boto3 for a server."""
     config = Config(

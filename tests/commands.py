@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -142,14 +143,38 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str] | None =
 
 
 def peak_kib(process: subprocess.Popen[str]) -> tuple[Ended, int]:
-    """Wait for a process and tell the most memory that it had resident, in KiB (Linux; bytes on macOS)."""
+    """Wait for a process and tell the most memory that it had resident, in KiB.
+
+    `ru_maxrss` is of no use on Linux: a new process starts with the peak of the one that started it. So what the kernel
+    tells of the process itself is looked at until it ends.
+    """
+    peaks = [0]
+
+    def look() -> None:
+        while (peak := _peak_now(process.pid)) is not None:
+            peaks.append(peak)
+            time.sleep(0.01)
+
+    looking = threading.Thread(target=look)
+    looking.start()
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(process.stdout).read() if process.stdout else ""
         err = stack.enter_context(process.stderr).read() if process.stderr else ""
     _, status, usage = os.wait4(process.pid, 0)
+    looking.join()
     process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1024 if sys.platform == "darwin" else 1
-    return Ended(code=process.returncode, out=out, err=err), usage.ru_maxrss // unit
+    peak = usage.ru_maxrss // 1024 if sys.platform == "darwin" else max(peaks)
+    return Ended(code=process.returncode, out=out, err=err), peak
+
+
+def _peak_now(pid: int) -> int | None:
+    """The most memory that a process has had resident since it began its program; None: it has ended, or this is no Linux."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) if found else None
 
 
 def no_larger_files_than(size: int) -> Callable[[], None]:

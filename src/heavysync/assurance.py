@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from heavysync.bounds import Group, most_bad, poisson_limit, sample_for, upper_count, upper_share
+from heavysync.bounds import Group, most_hidden, sample_for, upper_count, upper_share
 from heavysync.evidence import CERTAIN, evidence_of
 from heavysync.sampling import SizeHistogram
 from heavysync.verdicts import Drawn, Finding, Point, Tally, Verdict
@@ -138,13 +138,16 @@ class Weighed(NamedTuple):
     bytes: int
 
 
-def weigh(tallies: dict[Verdict, Tally], *, strict: bool) -> Weighed:
-    """Add the verdicts up. What could not be verified may be bad, so a bound has to count it."""
+def weigh(tallies: dict[Verdict, Tally], *, gaps: int = 0, strict: bool) -> Weighed:
+    """Add the verdicts up. What could not be verified may be bad, so a bound has to count it.
+
+    So do `gaps`, draws that were begun and did not come to an end: a copy that cannot be read stays among them.
+    """
     bad = [tallies.get(verdict, Tally()) for verdict in bad_verdicts(strict=strict, unverifiable=True)]
     gone = tallies.get("vanished", Tally()).hits
     return Weighed(
-        draws=sum(tally.hits for tally in tallies.values()) - gone,
-        bad=sum(tally.hits for tally in bad),
+        draws=sum(tally.hits for tally in tallies.values()) - gone + gaps,
+        bad=sum(tally.hits for tally in bad) + gaps,
         gone=gone,
         objects=sum(tally.objects for tally in bad),
         bytes=sum(tally.size for tally in bad),
@@ -175,35 +178,43 @@ def bound_alone(drawn: Drawn, weighed: Weighed, *, by: str, confidence: float) -
     return Bound(size / pool, size, pool, largest)
 
 
-def bound_by_history(drawn: Drawn, weighed: Weighed, *, by: str, confidence: float, rotated: bool) -> Bound | None:
+class History(NamedTuple):
+    """What is combined with a check.
+
+    Attributes:
+        by: what is counted, objects or bytes.
+        confidence: of the bound.
+        noticed: contents found bad by all inspections that are combined, this one included, mended since or not.
+        rotated: this check drew from objects never checked only.
+    """
+
+    by: Literal["objects", "bytes"]
+    confidence: float
+    noticed: int
+    rotated: bool
+
+
+def bound_by_history(drawn: Drawn, weighed: Weighed, history: History) -> Bound | None:
     """What all checks together prove of the population as it is now; None: it is empty."""
-    total = drawn.bytes if by == "bytes" else drawn.objects
+    is_bytes = history.by == "bytes"
+    total = drawn.bytes if is_bytes else drawn.objects
     if not total:
         return None
     chance = weighed.draws / max(drawn.pool, 1)
-    now = evidence_of(chance) if by == "objects" else min(CERTAIN, chance)
-    groups = [Group(size, earlier + (now if is_fresh or not rotated else 0.0)) for size, earlier, is_fresh in drawn.groups]
-    bad = weighed.objects + drawn.known_bad
-    if by == "bytes":
+    now = min(CERTAIN, chance) if is_bytes else evidence_of(chance)
+    groups = [
+        Group(size, earlier + (now if is_fresh or not history.rotated else 0.0)) for size, earlier, is_fresh in drawn.groups
+    ]
+    still_bad = weighed.objects + drawn.known_bad
+    noticed = max(history.noticed, still_bad)
+    hidden = most_hidden(groups, noticed, history.confidence)
+    if is_bytes:
         histogram = SizeHistogram()
         histogram.counts.update(drawn.sizes)
-        size = _most_bytes(groups, poisson_limit(bad, confidence)) + histogram.largest(bad)
-    else:
-        # those found bad earlier are in no group, but among the population
-        size = most_bad([*groups, Group(total - sum(group.size for group in groups), CERTAIN)], bad, confidence)
-    size = min(size, total)
-    return Bound(size / total, size, total, size if by == "bytes" else None)
-
-
-def _most_bytes(groups: list[Group], limit: float) -> int:
-    """Bytes that can be bad with a summed evidence of at most `limit`, the least known ones first."""
-    left, size = limit, 0
-    for group in sorted(groups, key=lambda group: group.evidence):
-        if group.evidence * group.size > left:
-            return size + int(left / group.evidence) + 1
-        left -= group.evidence * group.size
-        size += group.size
-    return size
+        size = min(total, hidden + histogram.largest(noticed))
+        return Bound(size / total, size, total, size)
+    size = min(total, hidden + still_bad)
+    return Bound(size / total, size, total)
 
 
 def wishes(population: int, bound: Bound | None, *, by: str, confidence: float) -> list[tuple[float, int]]:

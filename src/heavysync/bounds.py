@@ -135,13 +135,25 @@ def most_bad(groups: Iterable[Group], bad: int, confidence: float) -> int:
     Raises:
         ValueError: `bad`, a size or an evidence is negative, or the confidence not in (0, 1).
     """
-    rest = poisson_limit(bad, confidence)
-    total = hidden = 0
+    groups = list(groups)
+    total = sum(group.size for group in groups)
+    return max(min(most_hidden(groups, bad, confidence) + bad, total), bad)
+
+
+def most_hidden(groups: Iterable[Group], noticed: int, confidence: float) -> int:
+    """The number of bad ones, at most, that were never noticed, after `noticed` others were, mended since or not.
+
+    Never above all there are. See `most_bad` for the reason. Where groups count bytes, add the `noticed` largest objects.
+
+    Raises:
+        ValueError: as `most_bad`.
+    """
+    rest = poisson_limit(noticed, confidence)
+    hidden = 0
     is_full = False
     for group in sorted(groups, key=attrgetter("evidence")):
         if not (group.size >= 0 and group.evidence >= 0):
             raise ValueError(f"{group}")
-        total += group.size
         if is_full or group.size == 0:
             continue
         taken = group.size
@@ -150,7 +162,7 @@ def most_bad(groups: Iterable[Group], bad: int, confidence: float) -> int:
             is_full = True
         hidden += taken
         rest -= taken * group.evidence
-    return max(min(hidden + bad, total), bad)
+    return hidden
 
 
 def weight(age_s: float, half_life_s: float) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
@@ -18,6 +19,7 @@ from heavysync.assurance import (
     CheckPlan,
     CheckReport,
     CheckStatus,
+    History,
     Weighed,
     bad_verdicts,
     bound_alone,
@@ -30,7 +32,7 @@ from heavysync.costs import list_cost, read_cost
 from heavysync.drawing import Drawing, wanted_draws
 from heavysync.errors import FatalError, StoppedEarlyError, UsageError, cause
 from heavysync.events import Checked, Listener, Moved, Notice, PhaseStarted, Queued, ignore
-from heavysync.evidence import Recollection
+from heavysync.evidence import DAY_S, HALF_LIVES, Recollection
 from heavysync.opening import look_at_bucket, open_stores, parse_ends
 from heavysync.options import MOST_SAMPLES, CheckOptions
 from heavysync.pacing import ByteBudget
@@ -199,18 +201,20 @@ class CheckRun:
         if not options.combines:
             return None
         return Recollection(
-            self._checks,
-            await self._checks.past(self._meaning, before=inspection.number),
-            before=inspection.number,
+            partial(self._checks.known, before=inspection.number, meaning=self._meaning),
+            await self._checks.past(self._meaning, before=inspection, since=self._oldest(inspection)),
             now=inspection.started_at,
             half_life=options.half_life,
             by=options.by,
             oldest=(options.samples.count or 0) if options.rotate else 0,
         )
 
+    def _oldest(self, inspection: Inspection) -> float:
+        """UTC seconds; what was checked before counts no more."""
+        return inspection.started_at - HALF_LIVES * DAY_S * self._options.half_life
+
     def _bench(self, finished: FinishedRun | None) -> Bench:
         options = self._options
-        last_run = "" if finished is None else datetime.fromtimestamp(finished.started_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Bench(
             source=self._source,
             destination=self._destination,
@@ -218,7 +222,7 @@ class CheckRun:
             budget=ByteBudget(options.memory),
             moved=lambda size: self._tell.listener(Moved(size)),
             read_source=options.read_source,
-            last_run=last_run,
+            last_run=None if finished is None else (_text(finished.started_at), _text(finished.finished_at)),
         )
 
     async def _plan(self, inspection: Inspection, drawn: Drawn) -> CheckPlan:
@@ -247,11 +251,14 @@ class CheckRun:
     async def _report(self, inspection: Inspection, drawn: Drawn, status: CheckStatus) -> CheckReport:
         options, checks, number = self._options, self._checks, inspection.number
         tallies = await checks.tallies(number)
-        evidence = weigh(tallies, strict=options.strict)
-        bound = bound_alone(drawn, evidence, by=options.by, confidence=options.confidence)
+        bad = bad_verdicts(strict=options.strict)
+        weighed = weigh(tallies, gaps=await checks.gaps(number), strict=options.strict)
+        bound = bound_alone(drawn, weighed, by=options.by, confidence=options.confidence)
         history = None
         if options.combines:
-            history = bound_by_history(drawn, evidence, by=options.by, confidence=options.confidence, rotated=options.rotate)
+            noticed = await checks.noticed(self._meaning, since=self._oldest(inspection), bad=bad)
+            combined = History(by=options.by, confidence=options.confidence, noticed=noticed, rotated=options.rotate)
+            history = bound_by_history(drawn, weighed, combined)
         if status != "planned":
             await checks.finish(
                 number,
@@ -259,7 +266,6 @@ class CheckRun:
                 history_share=None if history is None else history.share,
                 done=status != "stopped",
             )
-        bad = bad_verdicts(strict=options.strict)
         if any(verdict in tallies for verdict in bad):
             status = "bad"  # also when it was stopped: who waits for an alarm must hear it
         elif status == "ok" and "unverifiable" in tallies:
@@ -357,6 +363,10 @@ class _Checking:
             self._tell.found(one)
         bad = sum(one.verdict in self._bad for one in batch)
         self._tell.listener(Checked(len(batch), bad, sum(one.verdict == "unverifiable" for one in batch)))
+
+
+def _text(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _listed_run(finished: FinishedRun | None, directory: Path) -> FinishedRun:

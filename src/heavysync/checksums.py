@@ -194,10 +194,12 @@ class Stamp(NamedTuple):
         """Read a stamp; None if the text is none."""
         version, *rest = text.split(";")
         fields = dict(field.partition("=")[::2] for field in rest)
-        if version != "v1" or not fields.get("size", "").isdecimal() or "src" not in fields:
+        size = fields.get("size", "")
+        # anybody can write metadata: 19 digits are more than any object has bytes
+        if version != "v1" or not (size.isascii() and size.isdecimal() and len(size) <= 19) or "src" not in fields:
             return None
         return cls(
-            size=int(fields["size"]),
+            size=int(size),
             source_token=fields["src"],
             nonce=fields.get("n", ""),
             md5=fields.get("md5", ""),

@@ -228,7 +228,7 @@ class Drawing:
         if recollection is not None and recollection.bad:
             random = self._random("bad")
             again = [_draw(info, -random.random(), 0) for info in recollection.bad]  # negative: they come first
-            await self._checks.add_missing(self._number, again)
+            await self._checks.add(self._number, again)
         pool = tray.bytes if self._options.by == "bytes" else tray.objects
         if self._options.rotate and recollection is not None:
             pool = recollection.fresh_objects

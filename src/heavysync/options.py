@@ -195,8 +195,10 @@ class Samples:
         return str(self.count) if self.percent is None else f"{self.percent:g}%"
 
 
-MOST_SAMPLES = 10_000_000
-"""Objects that are drawn by number are held in memory; a share of the population is not."""
+MOST_SAMPLES = 1_000_000
+"""Objects that are drawn by number are held in memory (some 400 MB); a share of the population is not."""
+
+MOST_SURE = 0.999999999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,8 +250,8 @@ class CheckOptions:
     def __post_init__(self) -> None:
         _at_least("--concurrency", self.concurrency, 1)
         _at_least("--memory", self.memory, 16 * MIB)
-        if not 0 < self.confidence < 1:
-            raise UsageError(f"--confidence {self.confidence:g}: it must lie between 0% and 100%")
+        if not 0.5 <= self.confidence <= MOST_SURE:
+            raise UsageError(f"--confidence {self.confidence * 100:g}%: it must lie between 50% and {MOST_SURE * 100:.8g}%")
         if self.prove is not None and not 0 < self.prove < 1:
             raise UsageError(f"--prove {self.prove * 100:g}%: it must lie between 0% and 100%")
         if not self.half_life > 0:
@@ -282,6 +284,8 @@ class CheckOptions:
             "--by": self.by,
             "--from-state": self.from_state,
             "--rotate": self.rotate,
+            "--history": self.combines,
+            "--half-life": self.half_life if self.combines else None,
             "population": self.population.describe(),
         }
 

@@ -151,13 +151,15 @@ class Past(NamedTuple):
 
     Attributes:
         started_at: UTC seconds.
-        listed_at: UTC seconds; objects modified later are not spoken of.
-        pool: what the draws were made from, in objects or bytes.
+        speaks_of: UTC seconds; objects modified later were not listed then, or not copied.
+        size: of the population then, in objects or bytes.
+        pool: what the draws were made from, in the same.
         hits: random draws that came to a verdict on an object that still existed.
     """
 
     started_at: int
-    listed_at: int
+    speaks_of: int
+    size: int
     pool: int
     hits: int
 

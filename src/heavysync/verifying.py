@@ -31,6 +31,7 @@ READ_AHEAD = 4
 """Parts of one object that are read while as many are hashed."""
 
 _THREAD_FROM = 1 << 20  # hashing 1 MiB takes 1.4 ms; from here on it leaves the event loop
+_STATE, _STAMP = "the state", "the copy's stamp"
 _SECOND = 19  # characters of an RFC 3339 time up to the second: the providers write fractions differently
 
 
@@ -45,7 +46,7 @@ class Bench:
         budget: bytes of content in memory.
         moved: is told of bytes that were read.
         read_source: the source's bytes may be read.
-        last_run: RFC 3339 UTC, when the last finished run began; empty: none has finished.
+        last_run: RFC 3339 UTC, when the last finished run began and ended; None: none has finished.
     """
 
     source: Store
@@ -54,7 +55,7 @@ class Bench:
     budget: ByteBudget
     moved: Callable[[int], None]
     read_source: bool = True
-    last_run: str = ""
+    last_run: tuple[str, str] | None = None
 
 
 class Copied(NamedTuple):
@@ -155,16 +156,35 @@ class _Case:
         if record.outcome == "failed":
             return self.finding("missing", reason=f"the last run could not copy it: {record.code}: {record.message}")
         was_copied = record.proof is not None or (record.listed is not None and record.outcome in {None, "done"})
-        last_run = self._bench.last_run
-        if not was_copied and last_run and now.modified_at[:_SECOND] >= last_run[:_SECOND]:
-            return self.finding("stale", reason="it is new at the source since the last finished run began")
-        return self.finding("missing", reason="the destination has no such object")
+        match "copied" if was_copied else self._written(now):
+            case "since":
+                return self.finding("stale", reason="it is new at the source since the last finished run")
+            case "meanwhile":
+                reason = (
+                    "it came to the source while the last run was under way, and what that run listed is not known any more"
+                )
+                return self.finding("unverifiable", reason=reason)
+            case _:
+                return self.finding("missing", reason="the destination has no such object")
+
+    def _written(self, now: ObjectInfo) -> Literal["before", "meanwhile", "since"]:
+        """When a source object that nobody is known to have copied was written, as seen from the last finished run."""
+        if self._bench.last_run is None:
+            return "before"
+        began, ended = (text[:_SECOND] for text in self._bench.last_run)
+        moment = now.modified_at[:_SECOND]
+        if moment < began:
+            return "before"
+        # a listing that is at hand, and does not have it, was made before it came
+        return "since" if moment > ended or self._record.is_listed else "meanwhile"
 
     async def _decide(self, now: Examined, there: ObjectInfo, sums: ObjectSums, metadata: tuple[str, ...]) -> Finding:
-        copied = list(self._copied(there))
+        copied = [one for one in self._copied(there) if one.where != _STAMP or stamp_of(now.info) != stamp_of(there)]
         match = compare(now, sums)
         if match.is_weak:
             match = _by_record([one for one in copied if one.source_token == now.info.token], sums) or match
+        if match.is_weak:
+            match = await self._read_source(now, sums, match)
         if match.agrees:
             return self.finding("ok", method=match.method, metadata=metadata)
         older = [] if self._was_current(now.info, copied) else copied
@@ -172,24 +192,22 @@ class _Case:
             if one.is_in(sums):
                 reason = f"the source changed since it was copied (the copy is what {one.where} says was copied)"
                 return self.finding("stale", method=one.where, reason=reason)
-        match = await self._read_source(now, sums, match)
-        if match.agrees:
-            return self.finding("ok", method=match.method, metadata=metadata)
         if match.agrees is None:
             return self.finding("unverifiable", reason=match.why)
-        verdict, reason = self._different(now.info, there, sums, older)
+        verdict, reason = self._different(now.info, there, sums, copied)
         return self.finding(verdict, method=match.method, reason=reason)
 
     def _was_current(self, now: ObjectInfo, copied: list[Copied]) -> bool:
         """Whether it is written down that the destination had the source's present content."""
+        return self._was_listed(now.token) or any(one.source_token == now.token for one in copied)
+
+    def _was_listed(self, token: str) -> bool:
+        """Whether the last run listed this content and brought it to the destination, or found it there."""
         listed = self._record.listed
-        was_listed = listed is not None and listed.token == now.token and self._record.outcome in {None, "done"}
-        return was_listed or any(one.source_token == now.token for one in copied)
+        return listed is not None and listed.token == token and self._record.outcome in {None, "done"}
 
     async def _read_source(self, now: Examined, sums: ObjectSums, match: Match) -> Match:
-        """The last resort: whether the source's own bytes are the same; else what was known before, and why no more is."""
-        if now.info.size != sums.size:
-            return Match(False, "size")
+        """The last resort: whether the source's own bytes are the same; else why that is not known."""
         if not self._bench.read_source:
             why = "nothing that the source states can be compared, and --no-read-source forbids to read it"
             return match._replace(why=why)
@@ -198,38 +216,54 @@ class _Case:
         except (NotFoundError, ConditionError):
             raise
         except ObjectError as error:
-            return match._replace(why=f"the source cannot be read: {error.code}: {error}")
+            return Match(None, why=f"the source cannot be read: {error.code}: {error}")
         return Match(own.md5 == sums.md5, "source read")
 
     def _different(
-        self, now: ObjectInfo, there: ObjectInfo, sums: ObjectSums, older: list[Copied]
-    ) -> tuple[Literal["corrupt", "stale"], str]:
+        self, now: ObjectInfo, there: ObjectInfo, sums: ObjectSums, copied: list[Copied]
+    ) -> tuple[Literal["corrupt", "stale", "unverifiable"], str]:
         """The copy is not the source as it is now: did the source change, or is the copy bad?"""
-        for one in older:
-            if one.is_in(sums) is False:
-                return "corrupt", f"its bytes are neither those that {one.where} says were copied, nor the source's"
         record = self._record
-        is_untouched = record.proof is not None and record.proof.destination_token == there.token
-        if older and is_untouched:
-            return "stale", "the source changed since it was copied, and the copy was not written since"
-        was_current = self._was_current(now, list(self._copied(there)))
-        if not was_current and now.modified_at[:_SECOND] > there.modified_at[:_SECOND]:
+        if self._was_current(now, copied):
+            return "corrupt", self._why_corrupt(now, sums)
+        if told := self._by_record_of_copy(there, sums, copied):
+            return told
+        if record.listed is not None and record.outcome in {None, "done"}:
+            return "stale", "the source changed since the last run listed and copied it"
+        if now.modified_at[:_SECOND] > there.modified_at[:_SECOND]:
             return "stale", f"the source was written at {now.modified_at}, after the copy ({there.modified_at})"
+        if not record.is_listed and self._written(now) == "meanwhile":
+            return "unverifiable", "the source was written while the last run was under way, and what that copied is not known"
+        return "corrupt", self._why_corrupt(now, sums)
+
+    def _by_record_of_copy(
+        self, there: ObjectInfo, sums: ObjectSums, copied: list[Copied]
+    ) -> tuple[Literal["corrupt", "stale"], str] | None:
+        """The same by what is written down of an older content; None: that does not tell."""
+        proof = self._record.proof
+        is_untouched = proof is not None and proof.destination_token == there.token
+        for one in copied:
+            # what the state proved is of this copy only if nobody has written it since
+            if one.is_in(sums) is False and (is_untouched or one.where != _STATE):
+                return "corrupt", f"its bytes are neither those that {one.where} says were copied, nor the source's"
+        return ("stale", "the source changed since it was copied, and the copy was not written since") if is_untouched else None
+
+    def _why_corrupt(self, now: ObjectInfo, sums: ObjectSums) -> str:
         reason = f"{sums.size} bytes with md5 {sums.md5} are not the source's {now.size} bytes"
-        if record.outcome == "failed":
-            reason += f"; the last run could not copy it: {record.code}"
-        return "corrupt", reason
+        if self._record.outcome == "failed":
+            reason += f"; the last run could not copy it: {self._record.code}"
+        return reason
 
     def _copied(self, there: ObjectInfo) -> Iterator[Copied]:
         """What is written down of the content that the copy was made of."""
         record = self._record
         if record.proof is not None:
-            yield Copied(record.proof.source_token, record.proof.md5, record.proof.crc32c, "the state")
+            yield Copied(record.proof.source_token, record.proof.md5, record.proof.crc32c, _STATE)
         if record.listed is not None and record.outcome in {None, "done"} and (record.listed.md5 or record.listed.crc32c):
             # a bare ETag may be no md5 (KMS), so it is left to the comparison with the source
             yield Copied(record.listed.token, record.listed.md5, record.listed.crc32c, "the last run's listing")
         if (stamp := stamp_of(there)) is not None and (stamp.md5 or stamp.crc32c):
-            yield Copied(stamp.source_token, md5_hex(stamp.md5) or None, stamp.crc32c or None, "the copy's stamp")
+            yield Copied(stamp.source_token, md5_hex(stamp.md5) or None, stamp.crc32c or None, _STAMP)
 
     async def _read(self, store: Store, info: ObjectInfo, part_size: int | None, *, crc64nvme: bool) -> ObjectSums:
         """Read an object whole, as stored, pinned to `info`, and compute its digests.
@@ -253,6 +287,8 @@ class _Case:
     ) -> list[Content]:
         """Read the parts of a span at once, while those of the span before are hashed."""
         bench = self._bench
+        if bench.retry.stopping.is_set():
+            bench.retry.stop_now()
         contents: dict[int, Content] = {}
         starts = range(span.start, max(span.end, span.start + 1), DEFAULT_PART_SIZE)
 

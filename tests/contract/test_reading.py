@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 
 import pytest
-from contract.kit import get, noise, part_size, put, put_large, see
+from contract.kit import get, held, noise, part_size, put, put_large, see
 
 from heavysync.errors import ConditionError, NotFoundError
-from heavysync.objects import Deletion, Metadata
+from heavysync.checksums import digest
+from heavysync.objects import Deletion, Metadata, Part
 
 FULL = Metadata(
     content_type="text/html; charset=utf-8",
@@ -122,3 +123,32 @@ async def test_examining_tells_what_a_look_tells(world):
         assert found.info == await store.stat("k")
         assert found.is_md5_etag
         assert await store.examine("other") is None
+
+
+async def test_parts_of_different_sizes_are_told_from_uniform_ones(world):
+    """The first part's size and the number of parts may fit both; asking for each part tells."""
+    world.needs("part_sizes")
+    async with world.fresh() as store:
+        if not store.limits.parallel_parts:
+            pytest.skip("no object here has parts")
+        small = store.limits.part_min
+        for key, sizes, uniform in (("even", (small, small, 9), True), ("odd", (small + 9, small, small + 8), False)):
+            upload = await store.begin_upload(
+                key,
+                Metadata(),
+                size=sum(sizes),
+                part_size=sizes[0],
+                source_token="source",
+                nonce="nonce",
+                replaces=None,
+            )
+            start = 0
+            for number, size in enumerate(sizes, 1):
+                data = noise(size, number)
+                await upload.write_part(Part(number, start, start + size), held(data), digest([data]))
+                start += size
+            await upload.complete(None)
+            info = await see(store, key)
+
+            assert sizes[0] == await store.part_size(info)
+            assert uniform is await store.has_uniform_parts(info, sizes[0])

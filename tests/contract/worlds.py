@@ -52,6 +52,7 @@ RCLONE = {
     "copy_part": "rclone answers UploadPartCopy without an ETag and copies nothing",
     "multipart_etag": "rclone lists a multipart object with its md5, not with the ETag it answered",
     "part_number": "rclone ignores partNumber",
+    "part_sizes": "rclone ignores partNumber",
     "late_part": "rclone answers before it has read the part, and keeps the connection open for a while",
     "exact_metadata": "rclone adds mtime to the metadata of a copy",
 }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heavysync.assurance import Weighed, bound_alone, bound_by_history, weigh, wishes
+from heavysync.assurance import History, Weighed, bound_alone, bound_by_history, weigh, wishes
 from heavysync.checksums import ObjectHasher, ObjectSums, digest, multipart_etag
 from heavysync.costs import list_cost, read_cost
 from heavysync.errors import UsageError
@@ -140,6 +140,7 @@ def test_what_could_not_be_verified_counts_as_bad_in_a_bound() -> None:
 
     assert Weighed(7, 1, 2, 1, 10) == weigh(tallies, strict=False)
     assert Weighed(7, 2, 2, 2, 17) == weigh(tallies, strict=True)
+    assert Weighed(10, 4, 2, 1, 10) == weigh(tallies, gaps=3, strict=False)
 
 
 def test_a_full_check_knows() -> None:
@@ -160,33 +161,42 @@ def test_the_bytes_of_a_bound_are_those_of_the_largest_objects() -> None:
 def test_history_without_evidence_proves_nothing() -> None:
     """Objects that no check could have noticed may all be bad."""
     nothing = Weighed(0, 0, 0, 0, 0)
-    given = {"by": "objects", "confidence": 0.95, "rotated": False}
-    assert 1000 == bound_by_history(drawn(groups=[(1000, 0.0, True)]), nothing, **given).size
-    assert 0 == bound_by_history(drawn(groups=[(1000, CERTAIN, False)]), nothing, **given).size
-    assert 400 == bound_by_history(drawn(groups=[(400, 0.0, True), (600, CERTAIN, False)]), nothing, **given).size
-    assert 3 == bound_by_history(drawn(groups=[(997, CERTAIN, False)], known_bad=1), Weighed(0, 0, 0, 2, 9), **given).size
-    assert bound_by_history(drawn(0), nothing, **given) is None
+    given = History(by="objects", confidence=0.95, noticed=0, rotated=False)
+    assert 1000 == bound_by_history(drawn(groups=[(1000, 0.0, True)]), nothing, given).size
+    assert 0 == bound_by_history(drawn(groups=[(1000, CERTAIN, False)]), nothing, given).size
+    assert 400 == bound_by_history(drawn(groups=[(400, 0.0, True), (600, CERTAIN, False)]), nothing, given).size
+    assert 3 == bound_by_history(drawn(groups=[(997, CERTAIN, False)], known_bad=1), Weighed(0, 0, 0, 2, 9), given).size
+    assert bound_by_history(drawn(0), nothing, given) is None
 
 
 def test_a_draw_of_today_adds_to_the_history() -> None:
     """Ten draws of 1,000 ten times over are as good as 100 (all but what repeats)."""
     ten = Weighed(10, 0, 0, 0, 0)
     groups = [(1000, 9 * evidence_of(0.01), True)]
-    given = {"by": "objects", "confidence": 0.95, "rotated": False}
-    bound = bound_by_history(drawn(groups=groups), ten, **given)
+    given = History(by="objects", confidence=0.95, noticed=0, rotated=False)
+    bound = bound_by_history(drawn(groups=groups), ten, given)
 
     assert math.ceil(-math.log(0.05) / (10 * evidence_of(0.01))) - 1 <= bound.size <= 30
-    rotated = bound_by_history(drawn(pool=100, groups=[(100, 0.0, True), (900, 3.0, False)]), ten, **{**given, "rotated": True})
+    rotated = bound_by_history(drawn(pool=100, groups=[(100, 0.0, True), (900, 3.0, False)]), ten, given._replace(rotated=True))
     assert rotated.size == math.floor(-math.log(0.05) / evidence_of(0.1))
 
 
 def test_bytes_add_up_like_objects() -> None:
     """3,000 draws from the bytes leave a thousandth of them, and objects known to be bad come on top."""
-    given = {"by": "bytes", "confidence": 0.95, "rotated": False}
+    given = History(by="bytes", confidence=0.95, noticed=0, rotated=False)
     some = drawn(1000, pool=1_000_000, groups=[(1_000_000, 0.0, True)])
-    bound = bound_by_history(some, Weighed(3000, 0, 0, 0, 0), **given)
+    bound = bound_by_history(some, Weighed(3000, 0, 0, 0, 0), given)
     assert 990 < bound.size < 1010
-    assert bound_by_history(some, Weighed(3000, 1, 0, 1, 1000), **given).size > bound.size + 1000
+    assert bound_by_history(some, Weighed(3000, 1, 0, 1, 1000), given).size > bound.size + 1000
+
+
+def test_what_was_mended_still_says_how_many_there_are() -> None:
+    """Ten bad ones noticed and mended: about as many again per share that was not looked at are still hidden."""
+    given = History(by="objects", confidence=0.95, noticed=10, rotated=False)
+    groups = [(900, evidence_of(0.1), True), (100, CERTAIN, False)]
+    bound = bound_by_history(drawn(groups=groups), Weighed(0, 0, 0, 0, 0), given)
+
+    assert 90 < bound.size < 200
 
 
 def test_wishes_are_the_next_better_bounds() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from heavysync.objects import Location
 from heavysync.options import CheckOptions
 from heavysync.state import job as job_module
 from heavysync.state.checks import KNOWN, PENDING
-from heavysync.verdicts import Drawn, Inspection
+from heavysync.verdicts import Drawn, Inspection, Known
 from heavysync.state.database import open_database
 from heavysync.state.job import Job, open_job
 from heavysync.verdicts import Draw, Finding
@@ -48,6 +49,11 @@ async def begin(job: Job, seed: str = "s", **more: object) -> Inspection:
         **more,
     }
     return await job.checks.begin(**given)
+
+
+async def known(job: Job, first: str, last: str, before: int) -> list[Known]:
+    """The last verdicts on keys."""
+    return await job.checks.known(first, last, before=before, meaning=MEANING)
 
 
 def draws(*keys: str) -> list[Draw]:
@@ -135,8 +141,10 @@ def test_another_inspection_ends_an_interrupted_one(tmp_path: Path, more: dict[s
 
         assert (False, "other") == (second.resumed, second.seed)
         assert (1, 1, 0, 0) == await job.checks.sample(first.number)
-        assert ["a"] == [known.key for known in await job.checks.known("a", "z", before=second.number)]
-        assert [(3, 1)] == [(past.pool, past.hits) for past in await job.checks.past(MEANING, before=second.number)]
+        assert ["a"] == [one.key for one in await known(job, "a", "z", second.number)]
+        third = replace(second, number=99, seed="third")
+        past = await job.checks.past(MEANING, before=third, since=0)
+        assert [(3, 1)] == [(one.pool, one.hits) for one in past]
 
     with_job(tmp_path, test)
 
@@ -180,12 +188,12 @@ def test_the_last_verdict_on_a_key_is_the_one_that_is_known(tmp_path: Path) -> N
             inspection = await begin(job)
             await job.checks.add(inspection.number, draws("k"))
             await job.checks.record(inspection.number, [found("k", verdict)])
-        (known,) = await job.checks.known("k", "k", before=inspection.number + 1)
-        assert ("corrupt", "token-k", 300) == known[1:]
-        (known,) = await job.checks.known("a", "z", before=inspection.number)
-        assert "corrupt" == known.verdict
-        assert not await job.checks.known("l", "z", before=99)
-        assert not await job.checks.known("a", "z", before=1)
+        (one,) = await known(job, "k", "k", inspection.number + 1)
+        assert ("corrupt", "token-k", 300) == one[1:]
+        (one,) = await known(job, "a", "z", inspection.number)
+        assert "corrupt" == one.verdict
+        assert not await known(job, "l", "z", 99)
+        assert not await known(job, "a", "z", 1)
 
     with_job(tmp_path, test, lambda: now[0])
 
@@ -199,7 +207,12 @@ def test_vanished_objects_are_no_evidence(tmp_path: Path) -> None:
         await job.checks.settle_draw(inspection.number, DRAWN)
         await job.checks.record(inspection.number, [found("a"), found("b", "vanished"), found("c", "corrupt")])
 
-        assert [2] == [past.hits for past in await job.checks.past(MEANING, before=99)]
+        after = replace(inspection, number=99, seed="other")
+        assert [2] == [past.hits for past in await job.checks.past(MEANING, before=after, since=0)]
+        assert not await job.checks.past(MEANING, before=inspection, since=0)
+        assert not await job.checks.past(MEANING, before=replace(after, seed=inspection.seed), since=0)  # the same sample
+        assert not await job.checks.past(MEANING, before=after, since=1000)
+        assert not await job.checks.past({**MEANING, "the source's server": "x"}, before=after, since=0)
 
     with_job(tmp_path, test)
 
@@ -209,7 +222,7 @@ def test_hot_queries_use_their_indexes(tmp_path: Path) -> None:
 
     async def test(job: Job) -> None:
         def plan(db: sqlite3.Connection) -> str:
-            known = db.execute(f"EXPLAIN QUERY PLAN {KNOWN}", ("a", "b", 3)).fetchall()
+            known = db.execute(f"EXPLAIN QUERY PLAN {KNOWN}", ("a", "b", 3, "[]")).fetchall()
             pending = db.execute(f"EXPLAIN QUERY PLAN {PENDING}", (1, 0.0, 5)).fetchall()
             return "\n".join(row[3] for row in (*known, *pending))
 
@@ -247,3 +260,90 @@ def test_checks_are_there_for_sql(tmp_path: Path) -> None:
             " FROM checked JOIN inspection USING (inspection)"
         ).fetchall()
     assert [(1000, "a", "token-a", "there", 10, "ok", "my seed")] == rows
+
+
+def test_what_was_begun_and_given_up_is_unverifiable(tmp_path: Path) -> None:
+    """A copy that can never be read must not drop out; what had not been begun does."""
+
+    async def test(job: Job) -> None:
+        first = await begin(job)
+        await job.checks.add(first.number, draws(*"abcde"))
+        await job.checks.settle_draw(first.number, DRAWN)
+        await job.checks.record(first.number, [found("a"), found("c")])
+        assert 1 == await job.checks.gaps(first.number)
+        second = await begin(job, "other", restart=True)
+
+        assert {"ok": 2, "unverifiable": 1} == {
+            key: tally.objects for key, tally in (await job.checks.tallies(first.number)).items()
+        }
+        assert (3, 3, 0, 0) == await job.checks.sample(first.number)
+        assert 0 == await job.checks.gaps(second.number)
+
+    with_job(tmp_path, test)
+
+
+def test_an_inspection_of_long_ago_is_not_gone_on_with(tmp_path: Path) -> None:
+    """After a month most of what it was drawn from may be another population."""
+    now = [1000.0]
+
+    async def test(job: Job) -> None:
+        first = await begin(job)
+        await job.checks.add(first.number, draws("a"))
+        await job.checks.settle_draw(first.number, DRAWN)
+        for days, resumed in ((29, True), (31, False)):
+            now[0] = 1000.0 + days * 86_400
+            assert resumed is (await begin(job)).resumed
+
+    with_job(tmp_path, test, lambda: now[0])
+
+
+def test_noticed_contents_count_once_and_for_good(tmp_path: Path) -> None:
+    """Mended or not, found again or not; but what could only not be read for a while was not bad."""
+    now = [0.0]
+
+    async def test(job: Job) -> None:
+        verdicts = (
+            {"a": "corrupt", "b": "missing", "c": "unverifiable", "d": "stale"},
+            {"a": "corrupt", "c": "ok"},
+            {"a": "ok"},
+        )
+        for verdict_of in verdicts:
+            now[0] += 100
+            inspection = await begin(job, str(now[0]))
+            await job.checks.add(inspection.number, draws(*verdict_of))
+            await job.checks.record(inspection.number, [found(key, verdict) for key, verdict in verdict_of.items()])
+        bad = ["corrupt", "missing"]
+        assert [2, 3, 1] == [
+            await job.checks.noticed(MEANING, since=since, bad=wanted)
+            for since, wanted in ((0, bad), (0, [*bad, "stale"]), (150, bad))
+        ]
+
+    with_job(tmp_path, test, lambda: now[0])
+
+
+def test_large_samples_are_written_and_dropped_in_steps(tmp_path: Path) -> None:
+    """A run on the same directory never waits long: no transaction has more than some thousand rows."""
+
+    async def test(job: Job) -> None:
+        inspection = await begin(job)
+        sizes: list[int] = []
+        write = job._db.write
+
+        async def counting(work):
+            def measured(db):
+                before = db.total_changes
+                answer = work(db)
+                sizes.append(db.total_changes - before)
+                return answer
+
+            return await write(measured)
+
+        job._db.write = counting
+        await job.checks.add(inspection.number, [Draw(f"k{n:05d}", n / 9000, 1, 1, "t") for n in range(9000)])
+        await job.checks.keep_first(inspection.number, 7000)
+        assert 7000 == (await job.checks.sample(inspection.number)).objects
+        await job.checks.forget(inspection.number)
+        assert 0 == (await job.checks.sample(inspection.number)).objects
+        assert max(sizes) <= 2000
+
+    with_job(tmp_path, test)

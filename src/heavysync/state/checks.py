@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from heavysync.state.database import Database
@@ -24,8 +25,16 @@ KNOWN = """
 SELECT key, verdict, source_token, max(checked_at)
   FROM checked INDEXED BY checked_key
  WHERE verdict IS NOT NULL AND key >= ? AND key <= ? AND inspection < ?
+   AND (SELECT servers FROM inspection AS i WHERE i.inspection = checked.inspection) = ?
  GROUP BY key
 """
+
+
+STEP = 2_000
+"""Rows that one transaction adds or deletes: it takes some 10 ms, and a run on the same directory waits for 10 s at most."""
+
+OLDEST_RESUMED_S = 30 * 86_400
+"""An inspection begun longer ago is not gone on with: too much of the population has changed."""
 
 
 class Checks:
@@ -60,61 +69,90 @@ class Checks:
 
         def work(db: sqlite3.Connection) -> Inspection:
             row = db.execute(
-                "SELECT inspection, seed, started_at FROM inspection"
-                " WHERE status = 'checking' AND meaning = ? AND (NOT ? OR seed = ?) ORDER BY inspection DESC LIMIT 1",
-                (text, is_given, seed),
+                "SELECT inspection, seed, started_at FROM inspection WHERE status = 'checking' AND meaning = ?"
+                " AND (NOT ? OR seed = ?) AND started_at > ? ORDER BY inspection DESC LIMIT 1",
+                (text, is_given, seed, now - OLDEST_RESUMED_S),
             ).fetchone()
             kept = 0 if row is None or restart or dry_run else row[0]
             if not dry_run:
-                _end_others(db, kept, now)
+                db.execute(
+                    "UPDATE inspection SET status = 'ended', finished_at = ? WHERE finished_at IS NULL AND inspection <> ?",
+                    (now, kept),
+                )
             if kept:
                 return Inspection(number=kept, seed=row[1], resumed=True, started_at=row[2])
             cursor = db.execute(
-                "INSERT INTO inspection (started_at, status, meaning, population, method, seed, listed_at, confidence)"
-                " VALUES (?, 'drawing', ?, ?, ?, ?, ?, ?)",
-                (now, text, _population(meaning), meaning["--by"], seed, now, confidence),
+                "INSERT INTO inspection"
+                " (started_at, status, meaning, population, servers, method, seed, listed_at, confidence)"
+                " VALUES (?, 'drawing', ?, ?, ?, ?, ?, ?, ?)",
+                (now, text, _population(meaning), _servers(meaning), meaning["--by"], seed, now, confidence),
             )
             return Inspection(number=int(cursor.lastrowid or 0), seed=seed, resumed=False, started_at=now)
 
-        return await self._db.write(work)
+        inspection = await self._db.write(work)
+        await self._bury_ended(now)
+        return inspection
 
-    async def add(self, number: int, draws: Iterable[Draw]) -> None:
-        """Add objects to the sample of an inspection that is being drawn."""
-        await self._db.write(
-            lambda db: db.executemany(
-                "INSERT INTO checked (inspection, key, position, hits, size, source_token) VALUES (?, ?, ?, ?, ?, ?)",
-                ((number, draw.key, draw.position, draw.hits, draw.size, draw.source_token) for draw in draws),
-            )
-        )
+    async def _bury_ended(self, now: int) -> None:
+        """Clear up after inspections that were given up.
 
-    async def add_missing(self, number: int, draws: Iterable[Draw]) -> None:
-        """Add objects to the sample of an inspection, but for those that it has already."""
-        await self._db.write(
-            lambda db: db.executemany(
-                "INSERT OR IGNORE INTO checked (inspection, key, position, hits, size, source_token) VALUES (?, ?, ?, ?, ?, ?)",
-                ((number, draw.key, draw.position, draw.hits, draw.size, draw.source_token) for draw in draws),
-            )
-        )
+        What they had begun to read, and have no verdict on, is unverifiable: were it left out, objects that cannot be read
+        would never count. The rest of their samples goes.
+        """
+
+        def find(db: sqlite3.Connection) -> list[tuple[int, float]]:
+            return db.execute(
+                "SELECT inspection, coalesce((SELECT max(position) FROM checked AS c"
+                "  WHERE c.inspection = i.inspection AND verdict IS NOT NULL), -2) FROM inspection AS i"
+                " WHERE status = 'ended' AND EXISTS"
+                " (SELECT 1 FROM checked AS c WHERE c.inspection = i.inspection AND verdict IS NULL)"
+            ).fetchall()
+
+        for number, reached in await self._db.read(find):
+            await self._db.write(partial(_bury, values=(now, number, reached)))
+            await self._delete_pending(number, -2.0)
+
+    async def _delete_pending(self, number: int, after: float) -> None:
+        """Delete draws without a verdict at positions above `after`: in steps, since a run may be waiting to write."""
+
+        def work(db: sqlite3.Connection) -> int:
+            return db.execute(
+                "DELETE FROM checked WHERE inspection = :number AND key IN (SELECT key FROM checked INDEXED BY checked_pending"
+                " WHERE inspection = :number AND verdict IS NULL AND position > :after LIMIT :step)",
+                {"number": number, "after": after, "step": STEP},
+            ).rowcount
+
+        while await self._db.write(work):
+            pass
+
+    async def add(self, number: int, draws: Sequence[Draw]) -> None:
+        """Add objects to the sample of an inspection that is being drawn, but for those that it has already."""
+        for start in range(0, len(draws), STEP):
+            rows = [
+                (number, draw.key, draw.position, draw.hits, draw.size, draw.source_token)
+                for draw in draws[start : start + STEP]
+            ]
+            await self._db.write(partial(_add, rows=rows))
 
     async def forget(self, number: int) -> None:
         """Forget an inspection that was only a plan."""
-
-        def work(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM checked WHERE inspection = ?", (number,))
-            db.execute("DELETE FROM inspection WHERE inspection = ?", (number,))
-
-        await self._db.write(work)
+        await self._delete_pending(number, -2.0)
+        await self._db.write(lambda db: db.execute("DELETE FROM inspection WHERE inspection = ?", (number,)))
 
     async def keep_first(self, number: int, count: int) -> None:
-        """Drop all but the first `count` of a sample, in the order of checking."""
-        await self._db.write(
-            lambda db: db.execute(
-                "DELETE FROM checked WHERE inspection = :number AND position >"
-                " (SELECT coalesce(max(position), -1) FROM (SELECT position FROM checked WHERE inspection = :number"
-                " ORDER BY position LIMIT :count))",
-                {"number": number, "count": count},
-            )
-        )
+        """Drop all but the first `count` of a sample without verdicts, in the order of checking."""
+
+        def find(db: sqlite3.Connection) -> float | None:
+            row = db.execute(
+                "SELECT position FROM checked INDEXED BY checked_pending WHERE inspection = ? AND verdict IS NULL"
+                " ORDER BY position LIMIT 1 OFFSET ?",
+                (number, count - 1),
+            ).fetchone()
+            return None if row is None else float(row[0])
+
+        last = await self._db.read(find) if count else -2.0
+        if last is not None:
+            await self._delete_pending(number, last)
 
     async def settle_draw(self, number: int, drawn: Drawn) -> None:
         """The sample stands: from now on the inspection can be resumed."""
@@ -208,6 +246,19 @@ class Checks:
 
         return await self._db.read(work)
 
+    async def gaps(self, number: int) -> int:
+        """Random draws without a verdict, though some after them have one: begun, and not come to an end."""
+
+        def work(db: sqlite3.Connection) -> int:
+            (hits,) = db.execute(
+                "SELECT coalesce(sum(hits), 0) FROM checked WHERE inspection = :number AND verdict IS NULL AND position <"
+                " (SELECT max(position) FROM checked WHERE inspection = :number AND verdict IS NOT NULL)",
+                {"number": number},
+            ).fetchone()
+            return int(hits)
+
+        return await self._db.read(work)
+
     async def findings(self, number: int, verdicts: Sequence[Verdict], limit: int) -> list[Finding]:
         """Up to `limit` findings with one of these verdicts, in the order of the verdicts, then by key."""
         rank = " ".join(f"WHEN ? THEN {place}" for place in range(len(verdicts)))
@@ -242,30 +293,59 @@ class Checks:
 
         await self._db.write(work)
 
-    async def past(self, meaning: dict[str, Any], *, before: int) -> list[Past]:
-        """Inspections of the same population and method with a number below `before`, by the time of their listing."""
+    async def past(self, meaning: dict[str, Any], *, before: Inspection, since: float) -> list[Past]:
+        """Inspections of the same population and method, begun before another one and after `since`, by what they speak of.
+
+        Of those with the same seed only the last: they drew the same sample. Where runs are recorded, an inspection speaks
+        of no object newer than the beginning of the last run that had finished by then: it may not have been copied.
+        """
 
         def work(db: sqlite3.Connection) -> list[Past]:
+            (runs,) = db.execute("SELECT count(*) FROM run WHERE NOT dry_run").fetchone()
             rows = db.execute(
-                "SELECT i.started_at, i.listed_at, i.pool, sum(c.hits) FROM inspection AS i"
-                " JOIN checked AS c ON c.inspection = i.inspection"
-                " WHERE i.population = ? AND i.method = ? AND i.inspection < ?"
-                " AND c.verdict IN ('ok', 'corrupt', 'missing', 'stale', 'unverifiable')"
-                " GROUP BY i.inspection HAVING sum(c.hits) > 0 ORDER BY i.listed_at",
-                (_population(meaning), meaning["--by"], before),
+                "SELECT i.seed, i.started_at, i.listed_at, iif(i.method = 'bytes', i.bytes, i.objects), i.pool, sum(c.hits),"
+                " (SELECT max(started_at) FROM run WHERE finished_at <= i.started_at AND NOT dry_run"
+                "   AND status IN ('done', 'failed'))"
+                " FROM inspection AS i JOIN checked AS c ON c.inspection = i.inspection"
+                " WHERE i.population = ? AND i.servers = ? AND i.method = ? AND i.inspection < ? AND i.seed <> ?"
+                " AND i.started_at > ? AND c.verdict IN ('ok', 'corrupt', 'missing', 'stale', 'unverifiable')"
+                " GROUP BY i.inspection HAVING sum(c.hits) > 0 ORDER BY i.inspection",
+                (*_kind(meaning), before.number, before.seed, since),
             ).fetchall()
-            return [Past(*row) for row in rows]
+            by_seed = {
+                seed: Past(started_at, min(listed_at, copied_at or 0) if runs else listed_at, size, pool, hits)
+                for seed, started_at, listed_at, size, pool, hits, copied_at in rows
+            }
+            return sorted(by_seed.values(), key=lambda past: past.speaks_of)
 
         return await self._db.read(work)
 
-    async def known(self, first: str, last: str, *, before: int) -> list[Known]:
-        """The last verdict on each key from `first` to `last`, by inspections with a number below `before`."""
+    async def noticed(self, meaning: dict[str, Any], *, since: float, bad: Sequence[Verdict]) -> int:
+        """Contents that were found bad by inspections of this population and method begun after `since`, mended or not.
+
+        An unverifiable one that was verified later was not bad.
+        """
+        marks = ", ".join("?" for _ in bad)
+
+        def work(db: sqlite3.Connection) -> int:
+            (count,) = db.execute(
+                "SELECT count(DISTINCT key || char(0) || source_token)"
+                " FROM checked AS c JOIN inspection AS i USING (inspection)"
+                " WHERE i.population = ? AND i.servers = ? AND i.method = ? AND i.started_at > ?"
+                f" AND (c.verdict IN ({marks}) OR (c.verdict = 'unverifiable' AND NOT EXISTS"
+                "  (SELECT 1 FROM checked AS later WHERE later.key = c.key AND later.source_token = c.source_token"
+                "   AND later.verdict = 'ok' AND later.checked_at >= c.checked_at)))",
+                (*_kind(meaning), since, *bad),
+            ).fetchone()
+            return int(count)
+
+        return await self._db.read(work)
+
+    async def known(self, first: str, last: str, *, before: int, meaning: dict[str, Any]) -> list[Known]:
+        """The last verdict on each key from `first` to `last`, by inspections of the same buckets with a lower number."""
 
         def work(db: sqlite3.Connection) -> list[Known]:
-            rows = db.execute(
-                KNOWN,
-                (first, last, before),
-            ).fetchall()
+            rows = db.execute(KNOWN, (first, last, before, _servers(meaning))).fetchall()
             return [Known(*row) for row in rows]
 
         return await self._db.read(work)
@@ -276,22 +356,27 @@ class Checks:
         def work(db: sqlite3.Connection) -> list[Point]:
             rows = db.execute(
                 "SELECT started_at, share, history_share FROM inspection"
-                " WHERE population = ? AND method = ? AND coalesce(share, history_share) IS NOT NULL ORDER BY inspection",
-                (_population(meaning), meaning["--by"]),
+                " WHERE population = ? AND servers = ? AND method = ? AND coalesce(share, history_share) IS NOT NULL"
+                " ORDER BY inspection",
+                _kind(meaning),
             ).fetchall()
             return [Point(*row) for row in rows]
 
         return await self._db.read(work)
 
 
-def _end_others(db: sqlite3.Connection, kept: int, now: int) -> None:
-    """End all unfinished inspections but one; what they have found stays."""
-    others = "finished_at IS NULL AND inspection <> ?"
-    db.execute(
-        f"DELETE FROM checked WHERE verdict IS NULL AND inspection IN (SELECT inspection FROM inspection WHERE {others})",
-        (kept,),
+def _add(db: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+    db.executemany(
+        "INSERT OR IGNORE INTO checked (inspection, key, position, hits, size, source_token) VALUES (?, ?, ?, ?, ?, ?)", rows
     )
-    db.execute(f"UPDATE inspection SET status = 'ended', finished_at = ? WHERE {others}", (now, kept))
+
+
+def _bury(db: sqlite3.Connection, values: tuple[object, ...]) -> None:
+    db.execute(
+        "UPDATE checked SET verdict = 'unverifiable', reason = 'the check was interrupted while it was read',"
+        " checked_at = ? WHERE inspection = ? AND position < ? AND verdict IS NULL",
+        values,
+    )
 
 
 def _findings(db: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> list[Finding]:
@@ -305,3 +390,12 @@ def _findings(db: sqlite3.Connection, condition: str, values: tuple[object, ...]
 
 def _population(meaning: dict[str, Any]) -> str:
     return json.dumps(meaning["population"], sort_keys=True)
+
+
+def _servers(meaning: dict[str, Any]) -> str:
+    return json.dumps([meaning.get("the source's server"), meaning.get("the destination's server")])
+
+
+def _kind(meaning: dict[str, Any]) -> tuple[str, str, str]:
+    """What inspections have in common that can be combined."""
+    return _population(meaning), _servers(meaning), meaning["--by"]

@@ -3,7 +3,7 @@
 -- inspection.status:  drawing -> checking -> done,  drawing | checking -> ended
 --   drawing   the sample is being drawn; killed here, it is drawn anew
 --   checking  the sample stands; interrupted, the next heavy-check with the same options goes on
---   ended     given up for another one; the verdicts it had reached count
+--   ended     given up for another one; the verdicts it had reached count, and what it had begun to read is unverifiable
 CREATE TABLE inspection (
   inspection     INTEGER PRIMARY KEY,
   started_at     INTEGER NOT NULL,
@@ -11,6 +11,7 @@ CREATE TABLE inspection (
   status         TEXT NOT NULL CHECK (status IN ('drawing', 'checking', 'done', 'ended')),
   meaning        TEXT NOT NULL,     -- JSON of CheckOptions.meaning()
   population     TEXT NOT NULL,     -- JSON of Population.describe(): only inspections of the same population are combined
+  servers        TEXT NOT NULL,     -- JSON: whose buckets; the same names elsewhere are others
   method         TEXT NOT NULL CHECK (method IN ('objects', 'bytes')),
   seed           TEXT NOT NULL,
   listed_at      INTEGER NOT NULL,  -- when the listing that was drawn from began
@@ -31,7 +32,7 @@ CREATE TABLE inspection (
 CREATE TABLE checked (
   inspection         INTEGER NOT NULL REFERENCES inspection (inspection),
   key                TEXT NOT NULL,
-  position           REAL NOT NULL,     -- random: objects are checked in this order, so that any beginning is a sample, too
+  position           REAL NOT NULL,     -- random: objects are checked in this order; a beginning without gaps is a sample, too
   hits               INTEGER NOT NULL CHECK (hits >= 0),  -- random draws that fell on it; 0: taken in rotation
   size               INTEGER NOT NULL CHECK (size >= 0),
   source_token       TEXT NOT NULL,

@@ -30,12 +30,14 @@ class FinishedRun(NamedTuple):
     Attributes:
         number: from 1.
         started_at: UTC seconds.
+        finished_at: UTC seconds.
         is_listed: its listing is the one that the state holds.
         unfinished: a later run that has not come to an end; None: there is none.
     """
 
     number: int
     started_at: int
+    finished_at: int
     is_listed: bool
     unfinished: int | None
 
@@ -65,6 +67,7 @@ class Record(NamedTuple):
         outcome: what became of its transfer in that run: "done", "failed", "skipped"; None: it owed none.
         code: of a failure.
         message: of a failure.
+        is_listed: the last finished run's listing of this key is at hand; a key that is not in it was not there.
     """
 
     proof: Proof | None = None
@@ -72,6 +75,7 @@ class Record(NamedTuple):
     outcome: str | None = None
     code: str = ""
     message: str = ""
+    is_listed: bool = False
 
 
 class Records:
@@ -91,15 +95,16 @@ class Records:
 
         def work(db: sqlite3.Connection) -> FinishedRun | None:
             row = db.execute(
-                "SELECT run, started_at FROM run WHERE status IN ('done', 'failed', 'refused') AND message <> 'given up'"
-                " AND NOT dry_run ORDER BY run DESC LIMIT 1"
+                "SELECT run, started_at, finished_at FROM run"
+                " WHERE status IN ('done', 'failed', 'refused') AND message <> 'given up' AND NOT dry_run"
+                " ORDER BY run DESC LIMIT 1"
             ).fetchone()
             if row is None:
                 return None
             (last,) = db.execute("SELECT max(run) FROM run").fetchone()
             (unlisted,) = db.execute("SELECT count(*) FROM range WHERE phase = 'planned'").fetchone()
             is_open = db.execute("SELECT run FROM run WHERE finished_at IS NULL").fetchone()
-            return FinishedRun(row[0], row[1], last == row[0] and not unlisted, is_open[0] if is_open else None)
+            return FinishedRun._make((*row, last == row[0] and not unlisted, is_open[0] if is_open else None))
 
         return await self._db.read(work)
 
@@ -171,7 +176,7 @@ def _record(db: sqlite3.Connection, key: str, *, is_listed: bool) -> Record:
     row = db.execute(f"SELECT {_COLUMNS} FROM source WHERE key = ?", (key,)).fetchone()
     listed = ObjectInfo(*row) if row else None
     owed = db.execute("SELECT status, coalesce(code, ''), coalesce(message, '') FROM transfer WHERE key = ?", (key,))
-    return Record(proof, listed, *(owed.fetchone() or (None, "", "")))
+    return Record._make((proof, listed, *(owed.fetchone() or (None, "", "")), True))
 
 
 def _reader(run: FinishedRun, path: Path, comparison: str, after: str) -> Callable[[sqlite3.Connection], list[ObjectInfo]]:

@@ -145,9 +145,16 @@ class Store(Protocol):
         """The same look as `stat`, with the digests that a listing has no room for; None if there is no object."""
 
     async def part_size(self, info: ObjectInfo) -> int | None:
-        """The part size that a multipart object was written with, if it is uniform and known: at most one request.
+        """The part size that a multipart object was written with, if it may be uniform: at most one request.
 
         None without a request where the listing shows that the object has no parts.
+        """
+
+    async def has_uniform_parts(self, info: ObjectInfo, part_size: int) -> bool:
+        """Whether all parts of a multipart object but the last have the size that `part_size` answered.
+
+        It answers by the first part and the number of parts, which parts of different sizes may fit as well. This asks for
+        each part: up to as many requests. For when bytes seem to contradict the object's ETag.
         """
 
     async def read(self, info: ObjectInfo, span: ByteRange | None = None) -> Content:

@@ -43,7 +43,7 @@ from heavysync.stores import gcs_bucket, rules
 from heavysync.stores.base import Store
 from heavysync.stores.gcs_auth import open_credentials
 from heavysync.stores.gcs_batch import batch_answers, batch_body, deletion_query, failure_of
-from heavysync.stores.gcs_json import FIELDS, header_type, info_of, resource_of, text_of, written_of
+from heavysync.stores.gcs_json import FIELDS, crc32c_in, header_type, info_of, resource_of, text_of, written_of
 from heavysync.stores.gcs_list import GcsListing
 from heavysync.stores.gcs_upload import GcsUpload, is_checksum_refusal, matches
 from heavysync.stores.gcs_wire import GcsOptions, GcsWire, decoded, object_path
@@ -166,6 +166,10 @@ class GcsStore:
         """See `Store`. GCS does not tell how an object was written."""
         return None
 
+    async def has_uniform_parts(self, info: ObjectInfo, part_size: int) -> bool:  # noqa: ARG002
+        """See `Store`. No object here has parts."""
+        return False
+
     async def read(self, info: ObjectInfo, span: ByteRange | None = None) -> Content:
         """See `Store`.
 
@@ -197,7 +201,9 @@ class GcsStore:
             raise await self._gone_or_changed(info, error) from error
         if response.size != end - start:
             raise TransientError(f"read {info.key!r}: {response.size} bytes came instead of {end - start}")
-        return Content(response.chunks, end - start, metadata, info.crc32c or _crc32c(response))
+        return Content(
+            response.chunks, end - start, metadata, info.crc32c or crc32c_in(response.headers.get("X-Goog-Hash", ""))
+        )
 
     async def _gone_or_changed(self, info: ObjectInfo, error: NotFoundError) -> HeavysyncError:
         """A generation that is not found was deleted or replaced: one look tells."""
@@ -387,12 +393,3 @@ def _rewritten(answer: dict[str, Any], info: ObjectInfo) -> Written | UploadStat
     if written.size != info.size or (info.crc32c and written.crc32c not in {None, info.crc32c}):
         raise TransientError(f"copy {info.key!r}: the copy has other bytes than the source")
     return written
-
-
-def _crc32c(response: Response) -> str | None:
-    """The CRC32C of the whole object that a read states."""
-    for pair in response.headers.get("X-Goog-Hash", "").split(","):
-        name, _, value = pair.strip().partition("=")
-        if name == "crc32c":
-            return value
-    return None

@@ -138,3 +138,12 @@ def header_type(metadata: Metadata) -> str:
     """The content type of a body, as it can stand in a header; the resource states the real one."""
     kind = metadata.content_type
     return kind if kind and kind.isascii() and kind.isprintable() else "application/octet-stream"
+
+
+def crc32c_in(hashes: str) -> str | None:
+    """The CRC32C of the whole object in an `X-Goog-Hash` header."""
+    for pair in hashes.split(","):
+        name, _, value = pair.strip().partition("=")
+        if name == "crc32c":
+            return value
+    return None

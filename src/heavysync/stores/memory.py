@@ -219,8 +219,13 @@ class MemoryStore:
         await self.step("part_size", info.key)
         row = self.bucket.live(self.full(info.key))
         sizes = row.part_sizes if row else ()
-        uniform = len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0]
-        return sizes[0] if len(sizes) == 1 or uniform else None
+        return sizes[0] if sizes and -(-info.size // sizes[0]) == len(sizes) else None
+
+    async def has_uniform_parts(self, info: ObjectInfo, part_size: int) -> bool:
+        """See `Store`."""
+        await self.step("has_uniform_parts", info.key)
+        row = self.bucket.live(self.full(info.key))
+        return row is not None and all(size == part_size for size in row.part_sizes[:-1])
 
     async def read(self, info: ObjectInfo, span: ByteRange | None = None) -> Content:
         """See `Store`."""

@@ -202,6 +202,10 @@ class S3Store:
         """See `Store.part_size`."""
         return await s3_read.part_size(self._wire, info)
 
+    async def has_uniform_parts(self, info: ObjectInfo, part_size: int) -> bool:
+        """See `Store.has_uniform_parts`."""
+        return await s3_read.has_uniform_parts(self._wire, info, part_size)
+
     async def read(self, info: ObjectInfo, span: ByteRange | None = None) -> Content:
         """See `Store.read`."""
         return await s3_read.read(self._wire, info, span)

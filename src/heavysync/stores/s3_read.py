@@ -139,18 +139,32 @@ async def part_size(wire: Wire, info: ObjectInfo) -> int | None:
     _, dash, count_text = info.etag.partition("-")
     if not dash or not count_text.isdecimal():
         return None
-    query = [("partNumber", "1")] + ([("versionId", info.version)] if info.version else [])
+    size = await _size_of_part(wire, info, 1)
+    return size if size and -(-info.size // size) == int(count_text) else None
+
+
+async def has_uniform_parts(wire: Wire, info: ObjectInfo, part_size: int) -> bool:
+    """Whether all parts but the last have this size; see `Store.has_uniform_parts`."""
+    count = int(info.etag.partition("-")[2])
+    for number in range(1, count):
+        if await _size_of_part(wire, info, number) != part_size:
+            return False
+    return True
+
+
+async def _size_of_part(wire: Wire, info: ObjectInfo, number: int) -> int | None:
+    """Bytes of one part of a multipart object; None where the server does not tell."""
+    query = [("partNumber", str(number))] + ([("versionId", info.version)] if info.version else [])
     try:
         # Not pinned by If-Match: moto compares it with the part's own ETag. A wrong size does no harm but to
         # give the copy another ETag than the source's.
         response = await head(wire, info.key, {}, query)
     except PermanentError:
         return None  # the server does not know partNumber
-    count = int(count_text)
     size = response.headers.get("content-length", "")
-    if response.headers.get("x-amz-mp-parts-count") != count_text or not size.isdecimal() or int(size) == 0:
+    if response.headers.get("x-amz-mp-parts-count") != info.etag.partition("-")[2] or not size.isdecimal():
         return None
-    return int(size) if -(-info.size // int(size)) == count else None
+    return int(size)
 
 
 async def read_tags(wire: Wire, info: ObjectInfo) -> tuple[tuple[str, str], ...]:
