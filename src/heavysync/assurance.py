@@ -35,6 +35,8 @@ class CheckPlan:
         cost: US dollars for these and for the listing, about.
         egress_cost: US dollars more if the bytes leave the provider's network.
         proves: the share that will be proved if no object is bad; None: nothing was drawn at random.
+        is_resumed: an interrupted check goes on.
+        has_bad: it had found bad objects before.
     """
 
     population: str
@@ -46,6 +48,8 @@ class CheckPlan:
     cost: float
     egress_cost: float
     proves: float | None
+    is_resumed: bool = False
+    has_bad: bool = False
 
 
 class Bound(NamedTuple):
@@ -87,6 +91,7 @@ class CheckReport:
         metadata: the first 20 objects whose metadata differ.
         curve: the bounds of all checks of this population, where history was asked for.
         is_strict: stale copies count as bad.
+        is_rotated: random draws were made from objects never checked before only.
         state: the state directory.
     """
 
@@ -107,6 +112,7 @@ class CheckReport:
     metadata: list[Finding] = field(default_factory=list)
     curve: list[Point] = field(default_factory=list)
     is_strict: bool = False
+    is_rotated: bool = False
     state: Path
 
     @property
@@ -129,6 +135,7 @@ class Weighed(NamedTuple):
         gone: draws that fell on objects which have vanished.
         objects: bad or unverifiable objects, also those that were looked at for another reason.
         bytes: that these have.
+        gaps: draws among these that were begun and did not come to an end.
     """
 
     draws: int
@@ -136,6 +143,7 @@ class Weighed(NamedTuple):
     gone: int
     objects: int
     bytes: int
+    gaps: int = 0
 
 
 def weigh(tallies: dict[Verdict, Tally], *, gaps: int = 0, strict: bool) -> Weighed:
@@ -151,6 +159,7 @@ def weigh(tallies: dict[Verdict, Tally], *, gaps: int = 0, strict: bool) -> Weig
         gone=gone,
         objects=sum(tally.objects for tally in bad),
         bytes=sum(tally.size for tally in bad),
+        gaps=gaps,
     )
 
 
@@ -205,8 +214,8 @@ def bound_by_history(drawn: Drawn, weighed: Weighed, history: History) -> Bound 
     groups = [
         Group(size, earlier + (now if is_fresh or not history.rotated else 0.0)) for size, earlier, is_fresh in drawn.groups
     ]
-    still_bad = weighed.objects + drawn.known_bad
-    noticed = max(history.noticed, still_bad)
+    still_bad = weighed.objects + drawn.known_bad + weighed.gaps
+    noticed = max(history.noticed + weighed.gaps, still_bad)
     hidden = most_hidden(groups, noticed, history.confidence)
     if is_bytes:
         histogram = SizeHistogram()

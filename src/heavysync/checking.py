@@ -228,6 +228,7 @@ class CheckRun:
     async def _plan(self, inspection: Inspection, drawn: Drawn) -> CheckPlan:
         options = self._options
         _, hits, objects, size = await self._checks.sample(inspection.number)
+        tallies = await self._checks.tallies(inspection.number)
         self._tell.listener(Queued(objects, size))
         requests = 3 * objects + size // DEFAULT_PART_SIZE  # a look at each side and a read; more reads where it is large
         cost, egress = read_cost(self._destination.location.scheme, requests=requests, size=size)
@@ -246,6 +247,8 @@ class CheckRun:
             cost=cost + list_cost(self._source.location.scheme, listed),
             egress_cost=egress,
             proves=proves,
+            is_resumed=inspection.resumed,
+            has_bad=any(verdict in tallies for verdict in bad_verdicts(strict=options.strict)),
         )
 
     async def _report(self, inspection: Inspection, drawn: Drawn, status: CheckStatus) -> CheckReport:
@@ -291,6 +294,7 @@ class CheckRun:
             metadata=await checks.differing(number, TOLD),
             curve=await checks.curve(self._meaning) if options.combines else [],
             is_strict=options.strict,
+            is_rotated=options.rotate,
             state=self._job.directory,
         )
 

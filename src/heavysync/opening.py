@@ -86,4 +86,4 @@ async def look_at_bucket(store: Store, side: str, retry: Retrier, *, advice: str
     try:
         return await retry(f"look at {store.location}", store.read_bucket)
     except NotFoundError as error:
-        raise FatalError(f"{side} bucket of {store.location} does not exist: {advice or error}") from error
+        raise FatalError(f"{side} bucket of {store.location} does not exist: {advice or 'check its name'}") from error

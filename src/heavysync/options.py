@@ -184,7 +184,7 @@ class Samples:
         number = text.strip().removesuffix("%")
         try:
             if number != text.strip():
-                return cls(count=None, percent=_within(float(number), 0, 100))
+                return cls(count=None, percent=_within(float(number), 1e-12, 100))
             return cls(count=int(_within(int(number), -1, MOST_SAMPLES)))
         except ValueError:
             raise UsageError(
@@ -258,6 +258,10 @@ class CheckOptions:
             raise UsageError(f"--half-life {self.half_life:g}: give days, more than 0")
         if self.samples.count == 0 and not self.combines:
             raise UsageError("--samples 0 checks nothing: give a number, or --history to see what earlier checks have found")
+        population = self.population
+        for text in (self.seed or "", population.prefix, *population.include, *population.exclude):
+            if any(0xD800 <= ord(char) < 0xE000 for char in text):
+                raise UsageError(f"{text!r} is not valid Unicode: no key, glob or seed can be that")
         self._check_draw()
 
     def _check_draw(self) -> None:
@@ -280,7 +284,7 @@ class CheckOptions:
         """The options that decide what is drawn; an unfinished check goes on only with the same ones."""
         return {
             "--samples": str(self.samples),
-            "--prove": self.prove,
+            "--prove": None if self.prove is None else [self.prove, self.confidence],
             "--by": self.by,
             "--from-state": self.from_state,
             "--rotate": self.rotate,

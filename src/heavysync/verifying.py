@@ -165,7 +165,8 @@ class _Case:
                 )
                 return self.finding("unverifiable", reason=reason)
             case _:
-                return self.finding("missing", reason="the destination has no such object")
+                why = "" if self._bench.last_run else " (no finished run of heavy-sync is known here)"
+                return self.finding("missing", reason=f"the destination has no such object{why}")
 
     def _written(self, now: ObjectInfo) -> Literal["before", "meanwhile", "since"]:
         """When a source object that nobody is known to have copied was written, as seen from the last finished run."""
@@ -232,8 +233,8 @@ class _Case:
             return "stale", "the source changed since the last run listed and copied it"
         if now.modified_at[:_SECOND] > there.modified_at[:_SECOND]:
             return "stale", f"the source was written at {now.modified_at}, after the copy ({there.modified_at})"
-        if not record.is_listed and self._written(now) == "meanwhile":
-            return "unverifiable", "the source was written while the last run was under way, and what that copied is not known"
+        if not record.is_listed and self._written(now) != "before":
+            return "unverifiable", "the source was written since the last finished run began, and what was copied is not known"
         return "corrupt", self._why_corrupt(now, sums)
 
     def _by_record_of_copy(

@@ -79,7 +79,7 @@ def test_bound_is_told_in_words_and_numbers():
         "population   1,000,000 objects, 3.0 TiB: all of them (listed 2026-11-22 10:00 UTC)",
         "checked      300 of 300 drawn objects: 300 ok; 12.0 GiB read",
         "With 95 % confidence, at most 1 % of the objects are bad (9,935 of 1,000,000; at most 1.0 TiB, if those are the largest).",
-        "0 bad in 2,995 draws would prove 0.1 %: --prove 0.1%",
+        "0 bad in 2,995 draws would prove 0.1 %: --prove 0.1% in place of --samples",
         "(seed abc; check 12 in /state; 00:01:02)",
     ]
 

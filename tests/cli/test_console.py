@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import io
 import json
 
 import pytest
 
+from heavysync.assurance import CheckPlan
 from heavysync.cli.console import Console
 from heavysync.cli.progress import CheckProgress, SyncProgress
 from heavysync.cli.teller import MOST_TOLD, Teller
@@ -27,6 +30,19 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+PLAN = CheckPlan(
+    population="all of them",
+    objects=2,
+    bytes=2,
+    sample=2,
+    sample_bytes=2,
+    requests=6,
+    cost=0.0,
+    egress_cost=0.0,
+    proves=None,
+)
 
 
 @pytest.fixture
@@ -87,12 +103,28 @@ def test_combined_file_has_each_line_at_once(streams, tmp_path):
     path = tmp_path / "combined"
     path.write_text("earlier\n")
     with Teller(console_of("quiet", streams), CheckOptions(), path) as teller:
+        teller.planned(PLAN)
         teller.found(GOOD)
         at_once = path.read_text()
         teller.found(BAD)
 
     assert at_once == "= good\n"
     assert path.read_text() == "= good\n* bad\n"
+
+
+def test_a_call_that_is_refused_leaves_the_combined_file_alone(streams, tmp_path):
+    """It is another one's, which may be writing it; and one that goes on adds to its own."""
+    path = tmp_path / "combined"
+    path.write_text("earlier\n")
+    with Teller(console_of("quiet", streams), CheckOptions(), path):
+        pass
+    assert path.read_text() == "earlier\n"
+
+    with Teller(console_of("quiet", streams), CheckOptions(), path) as teller:
+        teller.planned(replace(PLAN, is_resumed=True, has_bad=True))
+        teller.found(GOOD)
+        assert teller.found_bad
+    assert path.read_text() == "earlier\n= good\n"
 
 
 def test_combined_file_that_cannot_be_written_is_refused(streams, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import os
 import pty
 import signal
@@ -44,6 +45,8 @@ USAGE = {
     "negative concurrency": (["--concurrency", "-1"], r"--concurrency -1: .*at least 1"),
     "too little memory": (["--memory", "1MiB"], r"--memory 1048576: .*at least"),
     "no such folder": (["--combined", "missing/file"], r"--combined 'missing/file' cannot be written"),
+    "too large": (["--min-size", "9" * 400], r"--min-size '9+'"),
+    "no Unicode": (["--seed", b"\xff".decode("utf-8", "surrogateescape")], "not valid Unicode"),
     "a folder": (["--combined", "."], r"--combined '\.' cannot be written"),
     "unknown option": (["--turbo"], r"--turbo"),
 }
@@ -247,7 +250,8 @@ def test_signal_stops_and_tells_how_to_go_on(number, code, good_pair, check_of, 
     second = (tmp_path / "all.txt").read_text().splitlines()
 
     assert (done.code, done.summary["resumed"], done.summary["checked"]) == (0, True, 40), done
-    assert len({*first, *second}) == len(first) + len(second) == 40
+    assert first == second[: len(first)]
+    assert len(set(second)) == len(second) == 40
 
 
 def test_signal_after_an_alarm_is_an_alarm(good_pair, check_of):
@@ -322,3 +326,16 @@ def test_defaults_of_the_command_are_those_of_the_library(tmp_path):
     assert f"HEAVYSYNC_HALF_LIFE; default: {options.half_life}]" in told
     assert f"default {options.samples}." in told
     assert f"HEAVYSYNC_CONFIDENCE; default: {options.confidence:.0%}]" in told
+
+
+def test_closed_streams_are_no_defect(damaged_pair, check_of):
+    """Daemons start programs so; the exit code still says what is so, and no file is written into by mistake."""
+    check = check_of(*damaged_pair)
+    command = [*program("heavy-check"), *check.words, "--samples", "100%"]
+
+    assert [5, 5] == [
+        subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *command], env=check.env, cwd=check.env["HOME"], check=False
+        ).returncode
+        for closed in (">&-", "2>&- <&-")
+    ]

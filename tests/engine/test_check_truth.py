@@ -11,9 +11,10 @@ import pytest
 from pairs import Pair
 
 from heavysync.checksums import Stamp
-from heavysync.errors import PermanentError
+from heavysync.errors import PermanentError, TransientError, UsageError
 from heavysync.objects import Metadata
-from heavysync.options import Samples
+from heavysync.options import CheckOptions, Samples
+from heavysync.populations import Population
 from heavysync.verdicts import Finding
 
 OLD = datetime(2026, 1, 1, tzinfo=UTC)
@@ -312,3 +313,97 @@ def test_an_etag_alone_does_not_condemn_where_the_source_cannot_be_read(tmp_path
     found = the(pair)
     assert "unverifiable" == found.verdict
     assert "InvalidObjectState" in found.reason
+
+
+def test_history_counts_what_was_begun_and_not_ended(tmp_path: Path) -> None:
+    """A stopped check with copies that cannot be read: by all checks together as little is known as by it alone."""
+    pair = old_pair(tmp_path)
+    pair.fill(300)
+    pair.run()
+    stuck = {f"dir{number % 7}/key-{number:06d}" for number in range(0, 300, 10)}
+    stop = asyncio.Event()
+
+    async def hang(_operation: str, _key: str) -> None:
+        await stop.wait()
+        raise TransientError("still not")
+
+    pair.destination.fault = lambda operation, key: hang(operation, key) if operation == "read" and key in stuck else None
+    seen: list[Finding] = []
+
+    def found(finding: Finding) -> None:
+        seen.append(finding)
+        if len(seen) == 100:
+            stop.set()
+
+    report = asyncio.run(
+        pair.check(samples=Samples.parse("150"), history=True, seed="s", stop=stop, found=found, concurrency=40)
+    )
+
+    assert "stopped" == report.status
+    assert report.history.size > 20
+    assert report.history.size > 0.8 * report.bound.size
+
+
+def test_unreadable_copies_that_are_mended_are_not_forgotten(tmp_path: Path) -> None:
+    """They were bad, and say how many more there are; those that can be read again without being written were not."""
+    pair = old_pair(tmp_path)
+    pair.fill(200, size=1)
+    pair.run()
+    broken = {f"dir{number % 7}/key-{number:06d}" for number in range(0, 200, 10)}
+
+    def refuse(operation: str, key: str) -> None:
+        if operation == "read" and key in broken:
+            raise PermanentError("bad sector", code="EIO")
+
+    pair.destination.fault = refuse
+    first = pair.checked("60", history=True, seed="one")
+    bad = first.tallies["unverifiable"].objects
+    assert bad > 2
+    for finding in first.findings:
+        row = pair.destination.bucket.live(finding.key)
+        pair.destination.bucket.put(finding.key, row.data, row.metadata)
+        broken.discard(finding.key)
+    report = pair.checked("0", history=True, seed="two")
+
+    assert {"ok"} == set(report.tallies)
+    assert report.history.size >= len(broken)
+    broken.clear()
+    assert "ok" == pair.checked(seed="three").status
+
+
+def test_a_copy_of_a_run_that_is_under_way_is_no_alarm(tmp_path: Path) -> None:
+    """The source changed between that run's listing and its copy: the copy is newer, and of an older content."""
+    pair = Pair(tmp_path / "state", ("gs", "gs"), shared=True)
+    now = [datetime(2999, 1, 1, tzinfo=UTC)]
+    pair.source.service.now = lambda: now[0]
+    pair.put("k", b"one")
+    pair.run()
+    stop = asyncio.Event()
+    stop.set()
+    asyncio.run(pair.sync(stop=stop))
+    pair.put("k", b"three")
+    now[0] = datetime(2999, 1, 2, tzinfo=UTC)
+    pair.destination.bucket.put("k", b"two", Metadata())
+
+    assert "unverifiable" == the(pair).verdict
+
+
+def test_another_confidence_takes_another_sample_to_prove(tmp_path: Path) -> None:
+    """What is to be proved at 99 % is not gone on with from 90 %."""
+    pair = old_pair(tmp_path)
+    pair.fill(300, size=1)
+    pair.run()
+    stop = asyncio.Event()
+    options = {"prove": 0.02, "stop": stop, "found": lambda _: stop.set(), "concurrency": 2}
+    first = asyncio.run(pair.check(confidence=0.9, **options))
+    report = pair.checked("1", prove=0.02, confidence=0.99)
+
+    assert (False, True) == (report.resumed, report.sample > first.sample)
+    assert report.bound.share <= 0.02
+
+
+@pytest.mark.parametrize("options", [{"seed": "\udcff"}, {"population": Population(prefix="\udcff")}])
+def test_what_is_no_unicode_is_refused(options: dict[str, object]) -> None:
+    """A shell hands such bytes on."""
+    with pytest.raises(UsageError, match="not valid Unicode"):
+        CheckOptions(**options)

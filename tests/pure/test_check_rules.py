@@ -140,7 +140,7 @@ def test_what_could_not_be_verified_counts_as_bad_in_a_bound() -> None:
 
     assert Weighed(7, 1, 2, 1, 10) == weigh(tallies, strict=False)
     assert Weighed(7, 2, 2, 2, 17) == weigh(tallies, strict=True)
-    assert Weighed(10, 4, 2, 1, 10) == weigh(tallies, gaps=3, strict=False)
+    assert Weighed(10, 4, 2, 1, 10, 3) == weigh(tallies, gaps=3, strict=False)
 
 
 def test_a_full_check_knows() -> None:

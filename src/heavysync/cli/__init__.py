@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def sync_main() -> None:
     """`heavy-sync`."""
+    _open_streams()
     from heavysync.cli.sync import app
 
     app(prog_name="heavy-sync")
@@ -12,6 +16,7 @@ def sync_main() -> None:
 
 def check_main() -> None:
     """`heavy-check`."""
+    _open_streams()
     from heavysync.cli.check import app
 
     app(prog_name="heavy-check")
@@ -22,3 +27,17 @@ def demo_main() -> None:
     from heavysync.cli.demo import app
 
     app(prog_name="heavy-demo")
+
+
+def _open_streams() -> None:
+    """Give a process that was started with closed standard streams (`>&-`, some daemons) something to write to.
+
+    Else the first files and sockets that it opens would be taken for them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

@@ -27,7 +27,7 @@ from heavysync.populations import Population
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"max_content_width": 110})
 
 BAD = 5
-STOPPING = "stopping: what was found so far is recorded; once more to stop at once"
+STOPPING = "stopping: what was found so far is recorded, what hangs is given --stall-timeout; once more to stop at once"
 _POPULATION = "Which objects are spoken of"
 _PAST = "Earlier checks"
 

@@ -146,10 +146,11 @@ def _assurance(report: CheckReport) -> Iterator[str]:
     if report.drawn.known_bad:
         known = words.counted(report.drawn.known_bad, "more object")
         yield f"{known} found bad earlier, unchanged, and not looked at again: counted as bad by all checks so far."
-    if report.needed and not _bad(report):
+    if report.needed and not _bad(report) and not report.is_rotated:
         share, draws = report.needed[0]
         wish = words.exact_percent(share)
-        yield f"0 bad in {words.counted(draws, 'draw')} would prove {wish.replace('%', ' %')}: --prove {wish}"
+        told = f"0 bad in {words.counted(draws, 'draw')} would prove {wish.replace('%', ' %')}"
+        yield f"{told}: --prove {wish} in place of --samples"
 
 
 def is_known(report: CheckReport) -> bool:

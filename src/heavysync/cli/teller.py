@@ -25,7 +25,8 @@ class Teller:
     Args:
         console: where to.
         options: of the check.
-        combined: a file that gets a line for each object; it is emptied first, though not by a dry run.
+        combined: a file that gets a line for each object. A new check empties it when its sample stands, a dry run never, and
+            one that goes on adds to it.
 
     Raises:
         UsageError: the file cannot be written.
@@ -42,7 +43,7 @@ class Teller:
         self.found_bad = False
         if combined is not None and not options.dry_run:
             try:
-                self._file = self._stack.enter_context(combined.open("wb", buffering=0))
+                self._file = self._stack.enter_context(combined.open("ab", buffering=0))
             except OSError as error:
                 raise UsageError(f"--combined {str(combined)!r} cannot be written: {error.strerror}") from None
 
@@ -57,6 +58,9 @@ class Teller:
     def planned(self, plan: CheckPlan) -> None:
         """Say what is going to be done: the result of a dry run, else a note."""
         console = self._console
+        self.found_bad = plan.has_bad
+        if self._file is not None and not plan.is_resumed:
+            self._file.truncate(0)  # not before: a call that is refused must not empty another one's file
         if console.mode == "json":
             console.emit(check_report.plan_fields(plan, self._options))
         elif console.mode != "quiet":

@@ -26,7 +26,10 @@ def parse_size(option: str, text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{option} {text!r}: give bytes, or a number with KiB, MiB, GiB or TiB")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    number = float(match[1]) * _UNITS[match[2].lower()]
+    if number >= 1 << 63:
+        raise UsageError(f"{option} {text[:40]!r}: that is more than there is")
+    return int(number)
 
 
 def parse_percent(option: str, text: str) -> float:

@@ -31,17 +31,17 @@ SELECT key, verdict, source_token, max(checked_at)
 
 
 STEP = 2_000
-"""Rows that one transaction adds or deletes: it takes some 10 ms, and a run on the same directory waits for 10 s at most."""
+"""Rows that one transaction adds or deletes: some 10 ms, where a run on the same directory waits for 10 s at most."""
 
 OLDEST_RESUMED_S = 30 * 86_400
 """An inspection begun longer ago is not gone on with: too much of the population has changed."""
 
 
 class Checks:
-    """The inspections of a pair.
+    """The inspections of a pair, in its job.db.
 
     Args:
-        db: job.db.
+        db: the file.
         clock: UTC seconds.
     """
 
@@ -82,10 +82,9 @@ class Checks:
             if kept:
                 return Inspection(number=kept, seed=row[1], resumed=True, started_at=row[2])
             cursor = db.execute(
-                "INSERT INTO inspection"
-                " (started_at, status, meaning, population, servers, method, seed, listed_at, confidence)"
-                " VALUES (?, 'drawing', ?, ?, ?, ?, ?, ?, ?)",
-                (now, text, _population(meaning), _servers(meaning), meaning["--by"], seed, now, confidence),
+                "INSERT INTO inspection (status, started_at, meaning, population, servers, method, seed, listed_at, confidence)"
+                " VALUES ('drawing', ?, ?, ?, ?, ?, ?, ?, ?)",
+                (now, text, *_kind(meaning), seed, now, confidence),
             )
             return Inspection(number=int(cursor.lastrowid or 0), seed=seed, resumed=False, started_at=now)
 
@@ -110,7 +109,7 @@ class Checks:
 
         for number, reached in await self._db.read(find):
             await self._db.write(partial(_bury, values=(now, number, reached)))
-            await self._delete_pending(number, -2.0)
+            await self._delete_pending(number, reached)
 
     async def _delete_pending(self, number: int, after: float) -> None:
         """Delete draws without a verdict at positions above `after`: in steps, since a run may be waiting to write."""
@@ -323,7 +322,7 @@ class Checks:
     async def noticed(self, meaning: dict[str, Any], *, since: float, bad: Sequence[Verdict]) -> int:
         """Contents that were found bad by inspections of this population and method begun after `since`, mended or not.
 
-        An unverifiable one that was verified later was not bad.
+        An unverifiable one that was verified later, and was not written anew as far as is known, was not bad.
         """
         marks = ", ".join("?" for _ in bad)
 
@@ -334,7 +333,8 @@ class Checks:
                 " WHERE i.population = ? AND i.servers = ? AND i.method = ? AND i.started_at > ?"
                 f" AND (c.verdict IN ({marks}) OR (c.verdict = 'unverifiable' AND NOT EXISTS"
                 "  (SELECT 1 FROM checked AS later WHERE later.key = c.key AND later.source_token = c.source_token"
-                "   AND later.verdict = 'ok' AND later.checked_at >= c.checked_at)))",
+                "   AND later.verdict = 'ok' AND later.checked_at >= c.checked_at"
+                "   AND coalesce(c.destination_token, '') IN ('', later.destination_token))))",
                 (*_kind(meaning), since, *bad),
             ).fetchone()
             return int(count)
@@ -355,9 +355,8 @@ class Checks:
 
         def work(db: sqlite3.Connection) -> list[Point]:
             rows = db.execute(
-                "SELECT started_at, share, history_share FROM inspection"
-                " WHERE population = ? AND servers = ? AND method = ? AND coalesce(share, history_share) IS NOT NULL"
-                " ORDER BY inspection",
+                "SELECT started_at, share, history_share FROM inspection WHERE population = ? AND servers = ? AND method = ?"
+                " AND coalesce(share, history_share) IS NOT NULL ORDER BY inspection",
                 _kind(meaning),
             ).fetchall()
             return [Point(*row) for row in rows]
@@ -393,7 +392,7 @@ def _population(meaning: dict[str, Any]) -> str:
 
 
 def _servers(meaning: dict[str, Any]) -> str:
-    return json.dumps([meaning.get("the source's server"), meaning.get("the destination's server")])
+    return json.dumps([meaning.get(f"the {side}'s server") for side in ("source", "destination")])
 
 
 def _kind(meaning: dict[str, Any]) -> tuple[str, str, str]:
