@@ -1,0 +1,77 @@
+"""Every fault meets every kind of request that heavysync makes, and both buckets end equal."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+from faults.cases import CHANCE, DEFECTS, EXPECTED, FAULTS, REQUESTS, impossible
+
+from heavysync import pacing
+from heavysync.stores import gcs_auth, s3_wire
+
+_CONTEXT = ssl.create_default_context()
+
+
+def _cases():
+    for request in REQUESTS:
+        for fault in FAULTS:
+            reason = DEFECTS.get((fault, request.name))
+            marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
+            yield pytest.param(fault, request, id=f"{request.name}-{fault}", marks=marks)
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    """What takes ten times the stall limit in earnest (S3 at work on a copy), and ten seconds (a token), takes one second.
+
+    Once throttled, so few requests as there are here would go out at one a second. The certificates of the system, which
+    nobody needs here, are read once and not twice a run.
+    """
+    monkeypatch.setattr(ssl, "create_default_context", lambda **_: _CONTEXT)
+    monkeypatch.setattr(pacing, "FLOOR", 50.0, raising=False)
+    monkeypatch.setattr(s3_wire, "_SLOW", 1)
+    monkeypatch.setattr(gcs_auth, "REFRESH_S", 1)
+
+
+@pytest.mark.parametrize(("fault", "asked"), list(_cases()))
+def test_buckets_end_equal(fault, asked, worlds, results, tmp_path):
+    """The fault is met, nobody follows a redirection, and the run recovers; where that cannot be, the next run does."""
+    if reason := impossible(fault, asked):
+        results.add(fault, asked, "-", reason)
+        pytest.skip(f"cannot be: {reason}")
+    if reason := CHANCE.get(fault):
+        results.add(fault, asked, "defect", reason)
+        pytest.skip(reason)
+    pair = worlds.pair(asked, tmp_path)
+    if asked.resumed:
+        pair.kit.add("status", operation="complete", status=500, count=None)
+        assert pair.run(stop_at="complete").startswith("stopped")
+        pair.kit.clear()
+    rules = pair.break_as(fault)
+
+    said = pair.run()
+
+    fired = [rule.fired for rule in rules]
+    refused, followed = pair.kit.refused, pair.kit.requests("trap")
+    outcome = {"done": "recovered", "failed": "recorded", "fatal": "fatal"}.get(said.partition(":")[0], said)
+    equal = pair.is_equal()
+    if outcome == "recovered" and not equal:
+        outcome = "undetected"
+    elif outcome in {"recorded", "fatal"}:
+        worlds.clear()
+        again = pair.run()
+        equal = again.startswith("done") and pair.is_equal()
+        outcome = outcome if equal else f"{outcome}, and not mended by the next run"
+    if followed:
+        outcome += ", redirection followed"
+    expected, why = EXPECTED.get((fault, asked.name), ("recovered", ""))
+    if defect := DEFECTS.get((fault, asked.name)):
+        results.add(fault, asked, "defect", f"{outcome}: {defect}")
+    else:
+        results.add(fault, asked, outcome, why)
+    assert all(fired), (rules, said)
+    assert refused or FAULTS[fault]["fault"] != "refuse", "no connection was refused"
+    assert expected == outcome, said
+    if "Retry-After" in fault:
+        assert max(pair.waits) >= 1
