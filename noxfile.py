@@ -51,12 +51,6 @@ def run_tests(session: nox.Session) -> None:
 
 
 @nox.session
-def faults(session: nox.Session) -> None:
-    session.install("-q", ".[test]")
-    session.run("pytest", "-n", "2", "tests/faults", "tests/fuzz", *session.posargs)
-
-
-@nox.session
 def bench(session: nox.Session) -> None:
     session.install("-q", ".[bench]")
     session.run("python", "benchmarks/small.py", *session.posargs)

@@ -69,7 +69,7 @@ def moto_server() -> Iterator[S3Server]:
     """Run moto: S3 semantics (versions, conditions, multipart); it checks no signature."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _running(command, f"http://127.0.0.1:{port}") as url:
+    with running(command, f"http://127.0.0.1:{port}") as url:
         yield S3Server(name="moto", url=url)
 
 
@@ -86,12 +86,12 @@ def rclone_server(directory: Path) -> Iterator[S3Server]:
     auth = f"{ACCESS_KEY},{SECRET_KEY}"
     command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", auth, str(directory)]
     command += ["--config", os.devnull, "--no-cleanup"]
-    with _running(command, f"http://127.0.0.1:{port}") as url:
+    with running(command, f"http://127.0.0.1:{port}") as url:
         yield S3Server(name="rclone", url=url)
 
 
 @contextlib.contextmanager
-def _running(command: list[str], url: str) -> Iterator[str]:
+def running(command: list[str], url: str) -> Iterator[str]:
     """Start a server, wait until it answers anything, end it in the end."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -2,6 +2,7 @@
 
 HeavysyncError
 ├── TransientError          try again, for ever; never seen above `retry`
+│   └── DamagedError        the bytes arrived as others; not for ever (`transfer.context.undamaged`)
 ├── ObjectError             this object only; the others go on
 │   ├── NotFoundError       there is no such object (any more)
 │   ├── ConditionError      a precondition failed: somebody else wrote meanwhile
@@ -28,12 +29,23 @@ class TransientError(HeavysyncError):
         message: operation, key, and the provider's own words.
         retry_after: seconds that the provider asked to wait, if it did.
         throttled: the provider said "slow down", so the rate has to be cut.
+
+    Attributes:
+        served: requests of the same kind that the server had carried out by then; None: not known. If it grows from one failure
+            of a step to the next, others go through.
+        answered: requests of any kind that it had carried out by then.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, throttled: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.throttled = throttled
+        self.served: int | None = None
+        self.answered: int | None = None
+
+
+class DamagedError(TransientError):
+    """The provider refused bytes because they are not those that their digest speaks of."""
 
 
 class ObjectError(HeavysyncError):

@@ -112,13 +112,37 @@ class Recovered(NamedTuple):
     operation: str
 
 
+class Stuck(NamedTuple):
+    """An object failed in passing again and again, and waits at the end of the queue.
+
+    Attributes:
+        key: which.
+        message: the last failure.
+        times: how often that has happened to it in this run, from 1.
+        alone: others go through, so it is no outage.
+    """
+
+    key: str
+    message: str
+    times: int
+    alone: bool
+
+
 class Notice(NamedTuple):
-    """Something that the user should know, in one sentence."""
+    """Something that the user should know, in one sentence.
+
+    Attributes:
+        text: the sentence.
+        urgent: the run waits for a person, who is told of it even where only errors are.
+    """
 
     text: str
+    urgent: bool = False
 
 
-Event = PhaseStarted | Listed | ListingDone | Queued | Moved | Finished | Checked | Deleted | Retrying | Recovered | Notice
+Event = (
+    PhaseStarted | Listed | ListingDone | Queued | Moved | Finished | Checked | Deleted | Retrying | Recovered | Stuck | Notice
+)
 
 Listener = Callable[[Event], None]
 

@@ -48,8 +48,7 @@ class Location:
 
     def contains(self, other: Location) -> bool:
         """Whether every key of `other` is also a key of this location."""
-        same = (self.scheme, self.bucket) == (other.scheme, other.bucket)
-        return same and other.prefix.startswith(self.prefix)
+        return (self.scheme, self.bucket) == (other.scheme, other.bucket) and other.prefix.startswith(self.prefix)
 
 
 class ObjectInfo(NamedTuple):
@@ -279,6 +278,7 @@ class Written(NamedTuple):
         size: bytes, where the answer tells, else None.
         md5: hex, where the answer tells (GCS).
         crc32c: base64, where the answer tells.
+        is_md5_etag: the ETag looks like an md5, and nothing says that it is something else.
     """
 
     etag: str
@@ -286,6 +286,7 @@ class Written(NamedTuple):
     size: int | None = None
     md5: str | None = None
     crc32c: str | None = None
+    is_md5_etag: bool = False
 
 
 class PartDone(NamedTuple):
@@ -309,7 +310,7 @@ class UploadState:
     """What must be kept so that an interrupted upload or rewrite goes on. A credential on GCS: keep it private.
 
     Args:
-        kind: "upload" (S3 multipart upload, GCS session) or "rewrite" (a GCS copy under way).
+        kind: "upload" (S3 multipart upload, GCS session), "rewrite" (a GCS copy), "stuck" (an upload not to go on with).
         id: S3 upload id, GCS session URI, or GCS rewrite token.
         part_size: bytes, the same for all parts but the last.
         source_token: `ObjectInfo.token` of the source it was begun for.
@@ -317,7 +318,7 @@ class UploadState:
         parts: acknowledged so far, ascending.
     """
 
-    kind: Literal["upload", "rewrite"] = "upload"
+    kind: Literal["upload", "rewrite", "stuck"] = "upload"
     id: str
     part_size: int
     source_token: str

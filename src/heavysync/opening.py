@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from heavysync.errors import FatalError, NotFoundError, UsageError
+from heavysync.events import Listener, Notice, ignore
 from heavysync.objects import BucketInfo, Location
 from heavysync.options import SideOptions
 from heavysync.retry import Retrier
@@ -49,6 +50,7 @@ async def open_stores(
     connections: int,
     storage_class: str | None = None,
     copy_tags: bool = False,
+    listener: Listener = ignore,
 ) -> AsyncIterator[tuple[Store, Store]]:
     """Open both stores; transient errors are tried again.
 
@@ -59,6 +61,7 @@ async def open_stores(
         connections: most of each store.
         storage_class: of what is written to the destination.
         copy_tags: tags are copied.
+        listener: is told when a side waits for other credentials.
 
     Raises:
         UsageError: the servers tell that both sides are one.
@@ -68,12 +71,22 @@ async def open_stores(
 
         async def enter(end: Location, side: SideOptions, storage_class: str | None) -> Store:
             return await stack.enter_async_context(
-                open_store(end, side, connections=connections, storage_class=storage_class, copy_tags=copy_tags)
+                open_store(
+                    end,
+                    side,
+                    connections=connections,
+                    storage_class=storage_class,
+                    copy_tags=copy_tags,
+                    stopping=retry.stopping,
+                    listener=listener,
+                )
             )
 
         source = await retry(f"open {ends[0]}", partial(enter, ends[0], sides[0], None))
         destination = await retry(f"open {ends[1]}", partial(enter, ends[1], sides[1], storage_class))
         check_apart(*ends, same_server=source.server == destination.server)
+        for caution in {store.caution: None for store in (source, destination) if store.caution}:
+            listener(Notice(caution))
         yield source, destination
 
 

@@ -63,6 +63,8 @@ class SideOptions:
         ca_bundle: PEM file of certificate authorities.
         trust_env: use the proxies that the environment names.
         stall_s: seconds without a byte after which a request is given up.
+        auth_grace_s: seconds that a run waits for other credentials once the ones it has are not accepted any more. An hour:
+            time for somebody to log in again.
     """
 
     endpoint_url: str | None = None
@@ -75,14 +77,16 @@ class SideOptions:
     ca_bundle: str | None = None
     trust_env: bool = False
     stall_s: float = 60.0
+    auth_grace_s: float = 3600.0
 
     def __post_init__(self) -> None:
         url = self.endpoint_url
+        if url is not None and "@" in url:
+            raise UsageError("an endpoint must not hold a user name or password: use profiles or the environment")
         if url is not None and not url.startswith(("http://", "https://")):
             raise UsageError(f"endpoint {url!r} has no scheme: give http://host:port or https://host")
         _at_least("--stall-timeout", self.stall_s, 1)
-        if url is not None and "@" in urlsplit(url).netloc:
-            raise UsageError("an endpoint must not hold a user name or password: use profiles or the environment")
+        _at_least("--auth-grace", self.auth_grace_s, 0)
         if url is not None and not urlsplit(url).netloc:
             raise UsageError(f"endpoint {url!r} names no host: give http://host:port or https://host")
 
@@ -104,6 +108,7 @@ class SyncOptions:
         tags: copy object tags (S3), at one more request for each object.
         dry_run: list and compare, change nothing.
         restart: forget an unfinished run.
+        retry_failed: take up the last run again, with what failed in it, without listing anew.
         create_bucket: create the destination bucket if it is missing.
         bucket_location: where to create it.
         enable_versioning: switch versioning on at the destination.
@@ -127,6 +132,7 @@ class SyncOptions:
     tags: bool = False
     dry_run: bool = False
     restart: bool = False
+    retry_failed: bool = False
     create_bucket: bool = False
     bucket_location: str | None = None
     enable_versioning: bool = False
@@ -143,6 +149,8 @@ class SyncOptions:
         _at_least("--purge-noncurrent", self.purge_noncurrent, 0)
         if self.purge_noncurrent > MOST_DAYS:
             raise UsageError(f"--purge-noncurrent {self.purge_noncurrent}: give days, at most {MOST_DAYS}")
+        if self.retry_failed and (self.restart or self.dry_run):
+            raise UsageError("--retry-failed takes up the last run: leave --restart and --dry-run away")
         _at_least("range_rows", self.range_rows, 1)
         _at_least("first_rows", self.first_rows, 1)
         _at_least("ranges_at_once", self.ranges_at_once, 1)
@@ -192,7 +200,7 @@ class Samples:
             ) from None
 
     def __str__(self) -> str:
-        return str(self.count) if self.percent is None else f"{self.percent:g}%"
+        return str(self.count) if self.percent is None else f"{self.percent!r}%".replace(".0%", "%")
 
 
 MOST_SAMPLES = 1_000_000

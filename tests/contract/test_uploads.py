@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from contract.kit import (
     all_versions,
@@ -21,7 +23,7 @@ from contract.kit import (
 
 from heavysync.checksums import digest
 from heavysync.errors import ConditionError, ObjectError, TransientError, UploadGoneError
-from heavysync.objects import Digests
+from heavysync.objects import Digests, PartDone
 from heavysync.parts import plan_parts
 
 
@@ -84,6 +86,27 @@ async def test_part_that_was_never_acknowledged_is_sent_again(world):
         assert data == await get(store, await see(store, "k"))
 
 
+async def test_state_that_claims_more_than_the_server_has_is_cut_down(world):
+    """A part that the server does not have, or on S3 has with another ETag, counts as missing and is sent again."""
+    world.needs("resume")
+    async with world.fresh() as store:
+        data = noise(3 * part_size(store) + 5)
+        upload = await begin(store, "k", data)
+        await send(upload, data, {1})
+        first, wrong = upload.state.parts[0], PartDone(2, "0" * 32, "0" * 32, 0)
+        agreed = [1]
+        if store.limits.parallel_parts:
+            await send(upload, data, {3})
+            agreed, first = [3], first._replace(etag="1" * 32)
+        parts = (first, wrong, *upload.state.parts[1:])
+        again = await store.resume_upload("k", replace(upload.state, parts=parts), size=len(data), replaces=None)
+
+        assert agreed == [done.number for done in again.state.parts]
+        await send(again, data, {1, 2, 3, 4} - set(agreed))
+        await again.complete(digest([data]))
+        assert data == await get(store, await see(store, "k"))
+
+
 async def test_parts_go_at_once_where_the_store_allows_it(world):
     """With parallel parts any order will do."""
     async with world.fresh() as store:
@@ -111,6 +134,19 @@ async def test_aborted_upload_is_gone(world):
         with pytest.raises(UploadGoneError):
             await store.resume_upload("k", upload.state, size=len(data), replaces=None)
         assert [] == await keys(store)
+
+
+async def test_upload_is_aborted_by_what_was_kept_of_it(world):
+    """Another process gives it up without taking it up; a second time, or for one that nobody knows, is no error."""
+    async with world.fresh() as store, world.beside(store) as later:
+        data = noise(2 * part_size(store))
+        upload = await begin(store, "k", data)
+        await send(upload, data, {1})
+
+        await later.abort_upload("k", upload.state)
+        await later.abort_upload("k", upload.state)
+        with pytest.raises(UploadGoneError):
+            await later.resume_upload("k", upload.state, size=len(data), replaces=None)
 
 
 async def test_part_of_an_aborted_upload_is_refused(world):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from heavysync.errors import PermanentError, TransientError
 from heavysync.events import Recovered, Retrying
 from heavysync.pacing import ByteBudget
-from heavysync.retry import CAP_S, Retrier, StoppedError
+from heavysync.retry import CAP_S, OUTAGE_CAP_S, Retrier, StoppedError
 
 
 def failing(times: int, error: Exception):
@@ -72,12 +72,13 @@ def test_waits_are_jittered_capped_and_honour_the_provider() -> None:
         await retry("op", failing(12, TransientError("x")))
         await retry("op", failing(1, TransientError("x", retry_after=7)))
         await retry("op", failing(1, TransientError("x", retry_after=9999)))
-        await retry("op", failing(1, TransientError("x", throttled=True)))
+        await retry("op", failing(12, TransientError("x", throttled=True)))
 
     asyncio.run(run())
     assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
-    assert waits[11] == CAP_S
-    assert waits[12:] == [7, CAP_S, 2.0]
+    assert waits[11] == OUTAGE_CAP_S
+    assert waits[12:15] == [7, CAP_S, 2.0]
+    assert waits[-1] == CAP_S
 
 
 def test_a_stop_ends_the_waiting() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import ssl
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from wire_server import Answer, answer, wire_server
 
 from heavysync.errors import FatalError, TransientError
-from heavysync.stores.http import Door, OversizeError
+from heavysync.stores.http import PROGRESS, Door, OversizeError
 
 
 def talk(test, *answers, **how):
@@ -145,7 +146,7 @@ def test_silent_server_ends_a_download(data):
     """No byte for the stall time, before or within the answer."""
 
     async def test(door, server):
-        with pytest.raises(TransientError, match="no byte moved"):
+        with pytest.raises(TransientError, match="too little moved"):
             await door.request("GET", server.url, {}, limit=10)
 
     talk(test, Answer(data, "hang"))
@@ -155,7 +156,7 @@ def test_deaf_server_ends_an_upload():
     """A server that stops reading does not hold a request for ever."""
 
     async def test(door, server):
-        with pytest.raises(TransientError, match="no byte moved"):
+        with pytest.raises(TransientError, match="too little moved"):
             await door.request("PUT", server.url, {}, [bytes(64 << 20)], limit=10)
 
     talk(test, Answer(then="hang", reads_body=False))
@@ -170,20 +171,45 @@ def test_slow_but_moving_transfers_are_not_cut():
             for _ in range(4):  # 16 MiB, read slowly
                 await reader.readexactly(4 << 20)
                 await asyncio.sleep(0.1)
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n")
-            for byte in b"slow":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 20480\r\n\r\n")
+            for letter in (b"s", b"l", b"o", b"w", b"!"):
                 await asyncio.sleep(0.15)
-                writer.write(bytes([byte]))
+                writer.write(letter * PROGRESS)
             writer.close()
 
         server = await asyncio.start_server(slow, "127.0.0.1", 0, limit=1 << 16)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with server, Door(connections=1, stall_s=0.5) as door:
-            response = await door.request("PUT", url, {}, [bytes(16 << 20)], limit=4)
+            response = await door.request("PUT", url, {}, [bytes(16 << 20)], limit=5 * PROGRESS)
         await asyncio.sleep(0.01)  # lets the server close its side
         return response
 
-    assert asyncio.run(main()).body == b"slow"
+    assert asyncio.run(main()).size == 5 * PROGRESS
+
+
+def test_trickle_is_a_stall():
+    """A byte now and then is no progress: at that rate an object would take years."""
+
+    async def main():
+        async def trickle(reader, writer):
+            with contextlib.suppress(ConnectionError):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+                for _ in range(40):
+                    await asyncio.sleep(0.05)
+                    writer.write(b".")
+                    await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            async with Door(connections=1, stall_s=0.4) as door:
+                with pytest.raises(TransientError, match="too little moved"):
+                    await door.request("GET", url, {}, limit=1000)
+            await asyncio.sleep(0.2)  # lets the server notice
+
+    asyncio.run(main())
 
 
 def test_chunks_arrive_as_one_body():

@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from heavysync.errors import (
     ConditionError,
+    DamagedError,
     FatalError,
     NotFoundError,
     PermanentError,
@@ -14,11 +15,14 @@ from heavysync.errors import (
     UploadGoneError,
 )
 from heavysync.stores import s3_errors as s3
-from heavysync.stores.s3_session import _credentials_error
+from heavysync.stores.s3_credentials import credentials_error
 
 
-def error(operation, status, code="", headers=None):
-    body = f"<Error><Code>{code}</Code><Message>words &amp; more</Message></Error>".encode() if code else b""
+PAYS = " (or --request-payer, if the bucket's owner lets requesters pay)"
+
+
+def error(operation, status, code="", headers=None, words="words &amp; more", more=""):
+    body = f"<Error><Code>{code}</Code><Message>{words}</Message>{more}</Error>".encode() if code else b""
     return s3.error_for(operation, "s3://b/k", status, headers or {}, body)
 
 
@@ -30,7 +34,7 @@ def error(operation, status, code="", headers=None):
         (s3.READ, 520, "", TransientError),
         (s3.READ, 408, "", TransientError),
         (s3.READ, 400, "RequestTimeout", TransientError),
-        (s3.WRITE, 400, "BadDigest", TransientError),
+        (s3.WRITE, 400, "BadDigest", DamagedError),
         (s3.WRITE, 409, "ConditionalRequestConflict", TransientError),
         (s3.WRITE, 307, "TemporaryRedirect", TransientError),
         (s3.COMPLETE, 200, "InternalError", TransientError),
@@ -44,9 +48,14 @@ def error(operation, status, code="", headers=None):
         (s3.PROBE, 404, "NoSuchBucket", NotFoundError),
         (s3.WRITE, 404, "NoSuchKey", ConditionError),
         (s3.COMPLETE, 404, "NoSuchKey", ConditionError),
-        (s3.WRITE, 404, "", PermanentError),
+        (s3.WRITE, 404, "", TransientError),
+        (s3.BEGIN, 404, "", TransientError),
+        (s3.LIST, 404, "", TransientError),
+        (s3.PROBE, 404, "", FatalError),
         (s3.READ, 412, "PreconditionFailed", ConditionError),
-        (s3.STAT, 412, "", ConditionError),
+        (s3.STAT, 412, "", TransientError),
+        (s3.LIST, 412, "PreconditionFailed", TransientError),
+        (s3.WRITE_PART, 412, "PreconditionFailed", TransientError),
         (s3.READ, 416, "InvalidRange", ConditionError),
         (s3.WRITE_PART, 404, "NoSuchUpload", UploadGoneError),
         (s3.COMPLETE, 409, "ConditionalRequestConflict", UploadGoneError),
@@ -95,13 +104,48 @@ def test_message_has_operation_key_words_and_advice():
     """Who reads it knows what to do."""
     text = str(error(s3.LIST, 403, "AccessDenied"))
 
-    assert text == "list s3://b/k: 403 AccessDenied: words & more; the credentials need s3:ListBucket"
+    assert text == "list s3://b/k: 403 AccessDenied: words & more; the credentials need s3:ListBucket" + PAYS
 
 
 def test_permanent_errors_keep_the_code():
     """The provider's name of the error is what is recorded."""
     assert error(s3.READ, 403, "InvalidObjectState").code == "InvalidObjectState"
     assert error(s3.READ, 418).code == "http-418"
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "words", "name", "advice"),
+    [
+        (s3.DELETE, "AccessDenied", "Access Denied because object protected by object lock.", "locked", "retention has ended"),
+        (s3.WRITE, "InvalidRequest", "Object is WORM protected and cannot be overwritten", "locked", "retention has ended"),
+        (s3.READ, "InvalidObjectState", "not valid", "InvalidObjectState", "archived (DEEP_ARCHIVE): restore it first"),
+        (
+            s3.READ,
+            "AccessDenied",
+            "User: arn:x is not authorized to perform: kms:Decrypt on resource: y",
+            "KMS.AccessDeniedException",
+            "kms:Decrypt on the KMS key",
+        ),
+        (
+            s3.READ,
+            "AccessDenied",
+            "User: arn:x is not authorized to perform: s3:GetObject on resource: y",
+            "AccessDenied",
+            "need s3:GetObject",
+        ),
+        (s3.DELETE, "AccessDenied", "Mfa Authentication must be used for this request", "mfa", "one-time password"),
+        (s3.READ, "AccessDenied", "Access Denied", "AccessDenied", "the credentials need s3:GetObject"),
+        (s3.WRITE, "MetadataTooLarge", "too large", "MetadataTooLarge", "2 KiB"),
+        (s3.WRITE, "KeyTooLongError", "too long", "KeyTooLongError", "no name as long"),
+    ],
+)
+def test_lasting_refusals_have_their_own_words(operation, code, words, name, advice):
+    """One code of S3 means many things; who reads the message knows which, and what to do."""
+    caught = error(operation, 403, code, words=words, more="<StorageClass>DEEP_ARCHIVE</StorageClass>")
+
+    assert PermanentError is type(caught)
+    assert name == caught.code
+    assert advice in str(caught)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"<Error><Code>Cut", b"\xff\xfe<Code>\xff</Code>"])
@@ -129,4 +173,4 @@ def test_delete_marker_is_no_object():
 )
 def test_credentials_that_cannot_be_had_now_may_be_had_later(error, expected):
     """An outage of the network or of the token service does not end a run; a refusal does."""
-    assert expected is type(_credentials_error("refresh", error))
+    assert expected is type(credentials_error("refresh", error))

@@ -372,8 +372,9 @@ def test_copied_part_is_proven_by_its_etag(expected, given):
     assert "bytes=0-4" == requests[1].headers["x-amz-copy-source-range"]
 
 
-def seen(etag, size=10):
-    return Answer(f'HTTP/1.1 200 OK\r\netag: "{etag}"\r\ncontent-length: {size}\r\n\r\n'.encode())
+def seen(etag, size=10, stamp=""):
+    more = f"x-amz-meta-heavysync: {stamp}\r\n" if stamp else ""
+    return Answer(f'HTTP/1.1 200 OK\r\netag: "{etag}"\r\ncontent-length: {size}\r\n{more}\r\n'.encode())
 
 
 WHOLE = multipart_etag(HALVES)
@@ -387,14 +388,15 @@ COMPLETED = answer(200, b"<CompleteMultipartUploadResult><ETag>&quot;e-2&quot;</
         (error(412, "PreconditionFailed"), seen(WHOLE)),
         (answer(200, b"<CompleteMultipartUploadResult><ETag/></CompleteMultipartUploadResult>"), seen(WHOLE)),
         (error(404, "NoSuchUpload"), seen(MD5)),
-        (COMPLETED, seen("anything")),
+        (COMPLETED, seen("e-2")),
+        (COMPLETED, seen("anything", stamp="v1;size=10;src=t;n=nonce")),
     ],
 )
 def test_lost_completion_is_settled_by_looking(answers):
     """The object at the destination is what this upload makes: it succeeded unseen."""
 
     async def test(store, server):
-        upload = await uploading(store, parts=DONE)
+        upload = await uploading(store, parts=DONE, nonce="nonce")
         written = await upload.complete(digest([DATA]))
         assert (10, server.requests[1].headers["x-amz-mp-object-size"]) == (written.size, "10")
         assert "*" == server.requests[1].headers["if-none-match"]
@@ -409,6 +411,9 @@ def test_lost_completion_is_settled_by_looking(answers):
         (UploadGoneError, (error(404, "NoSuchUpload"), seen("other"))),
         (UploadGoneError, (error(409, "ConditionalRequestConflict"), answer(404))),
         (ConditionError, (error(412, "PreconditionFailed"), seen("other"))),
+        (ConditionError, (COMPLETED, seen("other"))),
+        (ConditionError, (COMPLETED, seen("other", stamp="v1;size=10;src=t;n=other"))),
+        (ConditionError, (COMPLETED, answer(404))),
         (ConditionError, (error(412, "PreconditionFailed"), seen(WHOLE, 9))),
         (TransientError, (answer(200, b"<html/>"), answer(404))),
         (TransientError, (error(200, "InternalError"),)),
@@ -555,6 +560,20 @@ def test_delete_reports_what_stays():
     ask(test, answer(200, f"<DeleteResult>{body}</DeleteResult>".encode()))
 
 
+def test_failure_without_a_version_is_of_the_only_one_asked_for():
+    """Some servers leave it out; where several versions of the key were asked for, each is asked about alone."""
+    body = b"<DeleteResult><Error><Key>p/a</Key><Code>AccessDenied</Code><Message>m</Message></Error></DeleteResult>"
+
+    async def test(store, server):
+        (failure,) = await store.delete([Deletion("a", "1"), Deletion("b", "1")])
+        assert (failure.key, failure.version, failure.code) == ("a", "1", "AccessDenied")
+        (failure,) = await store.delete([Deletion("a", "1"), Deletion("a", "2")])
+        assert (failure.key, failure.version, failure.code) == ("a", "2", "AccessDenied")
+        assert ["POST", "POST", "DELETE", "DELETE"] == [request.method for request in server.requests]
+
+    ask(test, answer(200, body), answer(200, body), answer(204), error(403, "AccessDenied"))
+
+
 def test_delete_of_unspeakable_keys_goes_singly():
     """Keys that XML cannot carry get a request each, with the condition in a header."""
 
@@ -569,7 +588,56 @@ def test_delete_of_unspeakable_keys_goes_singly():
         assert f'"{MD5}"' == server.requests[1].headers["if-match"]
         assert "/bkt/p/%03?versionId=v" == server.requests[3].target
 
-    ask(test, answer(200, b"<DeleteResult/>"), answer(204), error(403, "AccessDenied"), error(503, "SlowDown"))
+    ask(test, answer(200, b"<DeleteResult/>"), answer(204), error(403, "AccessDenied"), error(500, "InternalError"))
+
+
+def test_throttled_single_delete_makes_all_wait():
+    """With what the server asks for."""
+
+    async def test(store, _server):
+        with pytest.raises(TransientError) as caught:
+            await store.delete([Deletion("\x01"), Deletion("\x02")])
+        assert (caught.value.throttled, caught.value.retry_after) == (True, 7.0)
+
+    ask(test, answer(204), error(503, "SlowDown", retry_after="7"))
+
+
+@pytest.mark.parametrize(("looks", "failed"), [(answer(404), 0), (seen("e"), 1)])
+def test_delete_that_is_not_answered_as_one_is_looked_after(looks, failed):
+    """A proxy's 200 does not delete anything."""
+
+    async def test(store, server):
+        failures = await store.delete([Deletion("\x01")])
+        assert [True] * failed == [failure.transient for failure in failures]
+        assert ["DELETE", "HEAD"] == [request.method for request in server.requests][:2]
+
+    ask(test, answer(200), looks)
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_md5"),
+    [({}, True), ({"x_amz_server_side_encryption": "aws:kms"}, False), ({"x_amz_server_side_encryption": "AES256"}, True)],
+)
+def test_answer_to_a_write_says_whether_its_etag_is_an_md5(headers, is_md5):
+    """Whoever wrote the object compares it then."""
+
+    async def test(store, _server):
+        written = await store.write("k", *content(), None)
+        assert (written.etag, written.is_md5_etag) == ("b" * 32, is_md5)
+
+    ask(test, answer(200, etag='"' + "b" * 32 + '"', **headers))
+
+
+def test_head_that_is_refused_without_a_reason_is_answered_by_a_get():
+    """400 RequestTimeout and the like: the headers of the first byte are as good, but for the length."""
+
+    async def test(store, server):
+        info = await store.stat("k")
+        assert (info.size, info.etag) == (10, MD5)
+        assert server.requests[1].headers["range"] == "bytes=0-0"
+
+    first = f'HTTP/1.1 206 OK\r\netag: "{MD5}"\r\ncontent-range: bytes 0-0/10\r\ncontent-length: 1\r\n\r\nx'
+    ask(test, answer(400), Answer(first.encode()))
 
 
 def test_server_without_conditional_deletes_is_remembered():
@@ -675,7 +743,7 @@ def test_aws_gets_what_others_may_refuse():
                 sent = []
 
                 async def record(method, url, headers, body, **_):
-                    sent.append((method, url, headers))
+                    sent.append((method, url, headers()))
                     return answer_of()
 
                 with mock.patch.object(store._wire._door, "request", record):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from heavysync.errors import FatalError, HeavysyncError, TransientError
 from heavysync.objects import Deletion, ObjectInfo, PartDone, VersionCursor
+from heavysync.stores.s3_versions import read_versions
 from heavysync.stores.s3_wire import parse_xml
 from heavysync.stores.s3_xml import (
     Scope,
@@ -21,11 +22,11 @@ from heavysync.stores.s3_xml import (
     read_delete_errors,
     read_page,
     read_parts,
-    read_versions,
     take_rows,
 )
 
 NS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+T0, T1, T2, T3, T4 = (f"2026-01-01T00:00:0{second}.000Z" for second in range(5))
 KEYS = st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), max_size=12)
 
 
@@ -129,11 +130,26 @@ def test_rows_in_another_layout_are_left_to_the_parser(odd):
 
 
 def test_usual_rows_need_no_parser():
-    """What is left is a page without rows, to be proven."""
+    """What is left is a page with one empty row in their place, to be proven."""
     rest, rows = take_rows(page(row("a"), row("b").replace("><", ">\n    <")))
 
-    assert page(count=2) == rest
+    assert page("<Contents/>", count=2) == rest
     assert ["a", "b"] == [key for key, *_ in rows]
+
+
+@pytest.mark.parametrize(
+    "told", ["<Prefix>p+q%2F</Prefix>", "<Prefix>p q/</Prefix>", "<StartAfter>p+q/a+b</StartAfter>", "<Prefix/>"]
+)
+def test_page_may_say_what_was_asked_for(told):
+    """Encoded or not."""
+    assert ["c"] == [info.key for info in read(page(row("p q/c"), more=told), prefix="p q/", after="a b").objects]
+
+
+@pytest.mark.parametrize("told", ["<Prefix>p/</Prefix>", "<StartAfter>p q/b</StartAfter>"])
+def test_page_of_another_listing_is_none_of_ours(told):
+    """An answer that belongs to another request would lose the keys between."""
+    with pytest.raises(TransientError, match="was asked for"):
+        read(page(row("p q/c"), more=told), prefix="p q/", after="a b")
 
 
 def test_empty_page_may_lack_key_count():
@@ -180,30 +196,30 @@ def versions(*rows, after=None, first=None, until=None, **how):
 def test_version_became_noncurrent_when_its_successor_came():
     """Versions and markers interleave; the row before is the successor."""
     rows, cursor = versions(
-        version("a", "4", "T4", "true", "DeleteMarker"),
-        version("a", "3", "T3"),
-        version("a", "2", "T2", tag="DeleteMarker"),
-        version("a", "null", "T1"),
-        version("b", "1", "T0", "true"),
+        version("a", "4", T4, "true", "DeleteMarker"),
+        version("a", "3", T3),
+        version("a", "2", T2, tag="DeleteMarker"),
+        version("a", "null", T1),
+        version("b", "1", T0, "true"),
     )
 
-    assert [None, "T4", "T3", "T2", None] == [row.noncurrent_since for row in rows]
+    assert [None, T4, T3, T2, None] == [row.noncurrent_since for row in rows]
     assert [True, False, True, False, False] == [row.is_marker for row in rows]
     assert cursor is None
 
 
 def test_successor_is_carried_across_pages():
     """The first row of a page follows the cursor's; without one its age is not guessed early."""
-    after = VersionCursor("a", "4", "T4")
-    assert versions(version("a", "3", "T3"), after=after).versions[0].noncurrent_since == "T4"
-    assert versions(version("b", "3", "T3"), after=after).versions[0].noncurrent_since == "NOW"
-    assert versions(version("a", "3", "T3")).versions[0].noncurrent_since == "NOW"
+    after = VersionCursor("a", "4", T4)
+    assert versions(version("a", "3", T3), after=after).versions[0].noncurrent_since == T4
+    assert versions(version("b", "3", T3), after=after).versions[0].noncurrent_since == "NOW"
+    assert versions(version("a", "3", T3)).versions[0].noncurrent_since == "NOW"
 
 
 def test_version_page_ends_with_a_cursor():
     """The last row is where it goes on, unless that is past `until`."""
-    rows = (version("a", "1", "T1", "true"), version("c", "9", "T2", "true"))
-    assert versions(*rows, truncated="true").cursor == VersionCursor("c", "9", "T2")
+    rows = (version("a", "1", T1, "true"), version("c", "9", T2, "true"))
+    assert versions(*rows, truncated="true").cursor == VersionCursor("c", "9", T2)
     assert versions(*rows, truncated="true", until="b").cursor is None
     assert ["a"] == [row.key for row in versions(*rows, truncated="true", until="b").versions]
 
@@ -223,10 +239,10 @@ def test_markers_after_all_versions_are_sorted_in():
 def test_versions_out_of_order_end_the_run():
     """As with keys."""
     with pytest.raises(FatalError):
-        versions(version("b", "1", "T", "true"), version("a", "1", "T", "true"))
+        versions(version("b", "1", T1, "true"), version("a", "1", T1, "true"))
 
 
-@pytest.mark.parametrize("rows", [(), (version("a", "1", "T", "perhaps"),)])
+@pytest.mark.parametrize("rows", [(), (version("a", "1", T1, "perhaps"),)])
 def test_damaged_version_pages_are_asked_again(rows):
     """Truncated without rows, or with a damaged one."""
     with pytest.raises(TransientError):

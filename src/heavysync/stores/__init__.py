@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 
+from heavysync.events import Listener, ignore
 from heavysync.objects import Location
 from heavysync.options import SideOptions
 from heavysync.stores.base import Store, Upload
+from heavysync.stores.renewal import Patience
 
 __all__ = ["Store", "Upload", "open_store"]
 
@@ -18,6 +21,8 @@ def open_store(
     connections: int,
     storage_class: str | None = None,
     copy_tags: bool = False,
+    stopping: asyncio.Event | None = None,
+    listener: Listener = ignore,
 ) -> AbstractAsyncContextManager[Store]:
     """Open the store of a location; the provider's libraries are imported only here, so that `--help` stays quick.
 
@@ -27,10 +32,13 @@ def open_store(
         connections: most requests at once.
         storage_class: of objects written; None: the bucket's default.
         copy_tags: server-side copies carry the tags.
+        stopping: once it is set, no request waits for its turn, and nothing for other credentials.
+        listener: is told when the store waits for other credentials.
 
     Raises:
         FatalError: on entering: no credentials, a malformed endpoint, an untrusted certificate.
     """
+    patience = Patience(name=str(location), grace_s=side.auth_grace_s, stopping=stopping or asyncio.Event(), listener=listener)
     if location.scheme == "s3":
         from heavysync.stores.s3 import S3Options, open_s3
 
@@ -46,7 +54,7 @@ def open_store(
             ca_bundle=side.ca_bundle,
             trust_env=side.trust_env,
         )
-        return open_s3(location, s3, connections=connections)
+        return open_s3(location, s3, connections=connections, patience=patience)
     from heavysync.stores.gcs import open_gcs
     from heavysync.stores.gcs_wire import GcsOptions
 
@@ -61,4 +69,4 @@ def open_store(
         trust_env=side.trust_env,
         credentials_file=side.credentials_file,
     )
-    return open_gcs(location, gcs, connections=connections)
+    return open_gcs(location, gcs, connections=connections, patience=patience)

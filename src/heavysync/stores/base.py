@@ -94,6 +94,10 @@ class Store(Protocol):
         """Who answers: two stores with equal servers mean the same bucket by the same name, however it was spelt."""
 
     @property
+    def caution(self) -> str | None:
+        """What whoever runs this should know about the way to the store, in one sentence; None: nothing."""
+
+    @property
     def copy_domain(self) -> str:
         """Two stores with equal domains can copy server side: same provider, endpoint and credentials."""
 
@@ -177,7 +181,8 @@ class Store(Protocol):
     ) -> Written:
         """Write a whole object of at most `limits.write_max` bytes: one request.
 
-        The digests travel with it, so a store refuses what was damaged on the way. `replaces` is the object that was
+        The digests travel with it, so most stores refuse what was damaged on the way; what is stored is in the answer, for the
+        caller to compare (`transfer.writing`). `replaces` is the object that was
         listed at this key; None: there was none. The write happens only if that is still so.
 
         Raises:
@@ -204,6 +209,9 @@ class Store(Protocol):
         Raises:
             UploadGoneError: it does not exist any more (it may also have been completed).
         """
+
+    async def abort_upload(self, key: str, state: UploadState) -> None:
+        """Give an upload of an earlier attempt up, without taking it up first; see `Upload.abort`."""
 
     async def copy(
         self,

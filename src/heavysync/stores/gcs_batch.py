@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from heavysync.errors import ConditionError, NotFoundError, PermanentError, TransientError
 from heavysync.objects import Deletion, DeletionFailure
-from heavysync.stores.gcs_errors import error_of, refusal_of
+from heavysync.stores.answers import is_text, number
+from heavysync.stores.gcs_errors import THROTTLES, error_of, refusal_of
 from heavysync.stores.http import Response
 
 _BOUNDARY = re.compile(r'boundary="?([^";]+)"?', re.IGNORECASE)
-_ID = re.compile(rb"^content-id:\s*<(?:response-)?(?:[^>]*\+)?(\d+)>", re.IGNORECASE | re.MULTILINE)
+_ID = re.compile(rb"content-id:[ \t]*<(?:response-)?(?:[^>]{0,100}\+)?([0-9]+)>", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})")
 
 
@@ -34,12 +35,12 @@ class Inner(NamedTuple):
 def batch_body(targets: Sequence[str], boundary: str) -> bytes:
     """A request body that deletes each of `targets` (encoded path and query)."""
     lines = []
-    for number, target in enumerate(targets):
+    for place, target in enumerate(targets):
         lines += [
             f"--{boundary}",
             "Content-Type: application/http",
             "Content-Transfer-Encoding: binary",
-            f"Content-ID: <heavysync+{number}>",
+            f"Content-ID: <heavysync+{place}>",
             "",
             f"DELETE {target} HTTP/1.1",
             "Accept: application/json",
@@ -58,7 +59,7 @@ def batch_answers(response: Response, count: int) -> list[Inner]:
         TransientError: there are not exactly `count` of them, so nothing is known about any.
     """
     boundary = _BOUNDARY.search(response.headers.get("Content-Type", ""))
-    if boundary is None:
+    if boundary is None or not is_text(boundary[1]):
         raise TransientError("delete: the answer is no batch")
     found: dict[int, Inner] = {}
     for place, part in enumerate(response.body.split(b"--" + boundary[1].encode())[1:-1]):
@@ -66,9 +67,12 @@ def batch_answers(response: Response, count: int) -> list[Inner]:
         status = _STATUS.match(b"HTTP/" + answer)
         if status is None:
             raise TransientError("delete: an answer in the batch has no status")
-        number = _ID.search(head.strip())
+        named = next(filter(None, map(_ID.match, head.split(b"\n"))), None)
+        call = number(named[1].decode()) if named else place
+        if call is None or call in found:
+            raise TransientError("delete: an answer in the batch is to no call, or one of two to the same")
         body = answer.partition(b"\r\n\r\n")[2]
-        found[int(number[1]) if number else place] = Inner(int(status[1]), body.strip())
+        found[call] = Inner(int(status[1]), body.strip())
     if sorted(found) != list(range(count)):
         raise TransientError(f"delete: {len(found)} answers to {count} calls in a batch")
     return [found[number] for number in range(count)]
@@ -83,6 +87,11 @@ def deletion_query(item: Deletion) -> dict[str, str]:
     return {}
 
 
+def is_throttled(inner: Inner) -> bool:
+    """Whether an answer in a batch says "slow down"."""
+    return inner.status == 429 or (inner.status == 403 and refusal_of(inner.status, {}, inner.body).reason in THROTTLES)
+
+
 def failure_of(item: Deletion, inner: Inner) -> DeletionFailure | None:
     """Why one of a batch was not deleted; None where it was, or was not there.
 
@@ -92,8 +101,6 @@ def failure_of(item: Deletion, inner: Inner) -> DeletionFailure | None:
     if inner.status in {200, 204}:
         return None
     refusal = refusal_of(inner.status, {}, inner.body)
-    if inner.status == 401:
-        return DeletionFailure(item.key, item.version, refusal.reason or "401", refusal.message, True)
     error = error_of("delete", item.key, refusal)
     code, transient = refusal.reason or str(inner.status), False
     match error:

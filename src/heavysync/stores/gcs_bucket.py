@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from heavysync.errors import FatalError, NotFoundError, TransientError
 from heavysync.objects import BucketInfo
+from heavysync.stores.answers import words
 from heavysync.stores.gcs_errors import error_of, refusal_of
 from heavysync.stores.gcs_json import text_of
 from heavysync.stores.gcs_wire import decoded
@@ -37,8 +38,11 @@ async def read_bucket(wire: GcsWire, path: str, location: Location, listing: Gcs
     bucket = decoded(response, "look at the bucket")
     if bucket.get("kind") != "storage#bucket":
         raise TransientError(f"{location}: the answer is no bucket")
-    enabled = (bucket.get("versioning") or {}).get("enabled", False)
-    return BucketInfo(versioning="enabled" if enabled else "off", location=bucket.get("location", ""))
+    versioning = bucket.get("versioning") or {}
+    if not isinstance(versioning, dict) or bucket.get("name", location.bucket) != location.bucket:
+        raise TransientError(f"{location}: the answer is not about this bucket")
+    enabled = versioning.get("enabled", False) is True
+    return BucketInfo(versioning="enabled" if enabled else "off", location=words(bucket.get("location")))
 
 
 async def create_bucket(

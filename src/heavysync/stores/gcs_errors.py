@@ -7,9 +7,8 @@ https://docs.cloud.google.com/storage/docs/retry-strategy
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from heavysync.errors import (
@@ -20,6 +19,7 @@ from heavysync.errors import (
     PermanentError,
     TransientError,
 )
+from heavysync.stores.answers import retry_after, words
 
 THROTTLES = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "slowDown"})
 """Reasons that come with 403 or 429 and mean "later, and slower"."""
@@ -39,8 +39,24 @@ FATAL = frozenset(
 )
 """Reasons that concern the whole bucket or account."""
 
-LOCKED = frozenset({"retentionPolicyNotMet", "objectUnderActiveHold"})
+LOCKED = {
+    "retentionPolicyNotMet": "it may be replaced or deleted when its retention has ended",
+    "objectUnderActiveHold": "it may be replaced or deleted when the hold on it is released",
+}
 """Reasons why an object may not be changed for now; `code` becomes "locked"."""
+
+_KEYS = "the bucket's service agent needs the role cloudkms.cryptoKeyEncrypterDecrypter on a key that is enabled"
+_PAYS = "the bucket lets requesters pay: give --request-payer, and --project with a project that pays"
+
+_ADVICE = {
+    **LOCKED,
+    "userProjectMissing": _PAYS,
+    "userProjectAccessDenied": "the credentials need serviceusage.services.use on the project that pays",
+    "resourceIsEncryptedWithCustomerEncryptionKey": "it has a key of the customer (CSEK), which heavysync cannot send",
+    "customerEncryptionKeyIsIncorrect": "it has a key of the customer (CSEK), which heavysync cannot send",
+    "uploadTooLarge": "Google Cloud Storage takes no object as large as this one",
+}
+_ARE_PAID = re.compile("requester pays", re.IGNORECASE)
 
 
 class Refusal(NamedTuple):
@@ -64,10 +80,10 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     try:
         error = json.loads(body)["error"]
         first: dict[str, Any] = (error.get("errors") or [{}])[0]
-        reason, message = str(first.get("reason", "")), str(error.get("message", ""))
+        reason, message = words(first.get("reason"), 100), words(error.get("message"))
         if status == 404 and not reason:  # an emulator's; the form is Google's all the same
             reason = "notFound"
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         reason, message = "", body[:200].decode("utf-8", "replace").strip()
     return Refusal(status, reason, message, retry_after(headers))
 
@@ -83,24 +99,35 @@ def error_of(operation: str, key: str, refusal: Refusal) -> HeavysyncError:
     status, reason, message, wait = refusal
     text = f"{operation} {key!r}: " if key else f"{operation}: "
     text += f"{status} {reason}: {message}" if reason else f"{status}: {message}"
-    if status in {408, 429} or status >= 500 or reason in THROTTLES:
+    if status in {408, 429, 499} or status >= 500 or reason in THROTTLES:
         return TransientError(text, retry_after=wait, throttled=status == 429 or reason in THROTTLES)
     if status < 400 and status != 304:
         return TransientError(f"{text} (not an answer of the storage API; is a proxy in between?)")
-    if reason in FATAL:
-        return FatalError(text)
+    if reason in FATAL or (status == 400 and _ARE_PAID.search(message)):
+        return FatalError(_advised(text, reason, message))
     if status == 404:
         return _missing(text, reason, message)
     if status in {304, 412, 416}:  # 416: the object has become smaller
         return ConditionError(text)
-    return _lasting(text, key, status, reason)
+    return _lasting(text, key, refusal)
 
 
-def _lasting(text: str, key: str, status: int, reason: str) -> HeavysyncError:
+def _lasting(text: str, key: str, refusal: Refusal) -> HeavysyncError:
     """A refusal that asking again does not change."""
+    status, reason, message, _ = refusal
     if not key:
         return FatalError(text + _advice(status))
-    return PermanentError(text, code="locked" if reason in LOCKED else reason or str(status))
+    return PermanentError(_advised(text, reason, message), code="locked" if reason in LOCKED else reason or str(status))
+
+
+def _advised(text: str, reason: str, message: str) -> str:
+    """What was said, and what to do about it where that is known."""
+    advice = _ADVICE.get(reason, "")
+    if reason.lower().startswith("cloudkms"):
+        advice = _KEYS
+    elif not advice and _ARE_PAID.search(message):
+        advice = _PAYS
+    return f"{text}; {advice}" if advice else text
 
 
 def _missing(text: str, reason: str, message: str) -> HeavysyncError:
@@ -122,18 +149,3 @@ def _advice(status: int) -> str:
             "and changes of permissions take some minutes to take effect"
         )
     return ""
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `Retry-After` asks for, as a number or as a date; None without it."""
-    text = headers.get("Retry-After")
-    if not text:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None

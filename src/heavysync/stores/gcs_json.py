@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
+from types import NoneType
 from typing import Any
 
 from heavysync.checksums import crc32c_text, md5_text
 from heavysync.objects import Digests, Metadata, ObjectInfo, ObjectVersion, Written
+from heavysync.stores.answers import BIGGEST, is_time, number
 
 FIELDS = (
     "name,size,md5Hash,crc32c,generation,updated,storageClass,"
@@ -35,8 +38,46 @@ _NAMES = {
 _user_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
 
+DAMAGE = (KeyError, ValueError, TypeError, OverflowError, AttributeError)
+"""What reading a resource raises whose members are missing, or are not what they should be."""
+
+
+def infos_of(items: Sequence[Mapping[str, Any]], skip: int) -> list[ObjectInfo]:
+    """Object resources as rows; `skip` is the length of the prefix that their names start with.
+
+    Members are proven column by column, which costs a fortieth of what reading them costs.
+
+    Raises:
+        DAMAGE: a member is missing, or of another type.
+    """
+    found = [info_of(item, skip) for item in items]
+    if not found:
+        return found
+    sizes = [item["size"] for item in items]
+    if set(map(type, sizes)) - {str, int}:
+        raise TypeError("size")
+    keys, numbers, _, md5s, crcs, times, versions, classes, _ = zip(*found, strict=True)
+    if not 0 <= min(numbers) <= max(numbers) <= BIGGEST:
+        raise ValueError("size")
+    for name, column in (("name", keys), ("updated", times), ("generation", versions)):
+        if set(map(type, column)) != {str}:
+            raise TypeError(name)
+    for name, column in (("crc32c", crcs), ("storageClass", classes)):
+        if set(map(type, column)) - _TEXT_OR_NOTHING:
+            raise TypeError(name)
+    if {len(md5) for md5 in md5s if md5 is not None} - {32}:
+        raise ValueError("md5Hash")
+    users = [user for item in items if (user := item.get("metadata"))]
+    if set(map(type, users)) - {dict} or set(map(type, chain.from_iterable(map(dict.values, users)))) - {str}:
+        raise TypeError("metadata")
+    return found
+
+
+_TEXT_OR_NOTHING = {str, NoneType}
+
+
 def info_of(item: Mapping[str, Any], skip: int) -> ObjectInfo:
-    """An object resource as a row; `skip` is the length of the prefix that its name starts with."""
+    """An object resource as a row, its members taken for what they should be; see `infos_of`."""
     get = item.get
     md5 = get("md5Hash")
     return ObjectInfo(
@@ -74,6 +115,8 @@ def _fixed_text(
     cache: str | None, disposition: str | None, encoding: str | None, language: str | None, kind: str | None
 ) -> str:
     """The inner text of the five headers' JSON; most objects share a few combinations."""
+    if {type(cache), type(disposition), type(encoding), type(language), type(kind)} - _TEXT_OR_NOTHING:
+        raise TypeError("a header of the metadata")
     metadata = Metadata(
         cache_control=cache,
         content_disposition=disposition,
@@ -85,16 +128,24 @@ def _fixed_text(
 
 
 def version_of(item: Mapping[str, Any], skip: int) -> ObjectVersion:
-    """An object resource as a version; `timeDeleted` is when it became noncurrent."""
-    deleted = item.get("timeDeleted")
+    """An object resource as a version; `timeDeleted` is when it became noncurrent.
+
+    Raises:
+        DAMAGE: a member is missing, or not what it should be.
+    """
+    deleted, created, size = item.get("timeDeleted"), item["timeCreated"], number(item["size"])
+    if number(item["generation"]) is None or size is None or not isinstance(item["name"], str):
+        raise ValueError("name, generation or size")
+    if not is_time(created) or not (deleted is None or is_time(deleted)):
+        raise ValueError("timeCreated or timeDeleted")
     return ObjectVersion(
         item["name"][skip:],
         item["generation"],
         deleted is None,
         False,  # GCS has no delete markers
-        item["timeCreated"],
+        created,
         deleted,
-        int(item["size"]),
+        size,
     )
 
 
@@ -118,14 +169,20 @@ def resource_of(name: str, metadata: Metadata, storage_class: str | None, digest
 
 
 def written_of(item: Mapping[str, Any]) -> Written:
-    """What a finished write is answered with."""
-    md5 = item.get("md5Hash")
+    """What a finished write is answered with.
+
+    Raises:
+        DAMAGE: a member is missing, or not what it should be.
+    """
+    md5, crc32c, size = item.get("md5Hash"), item.get("crc32c"), number(item["size"])
+    if number(item["generation"]) is None or size is None or not isinstance(crc32c, str | None):
+        raise ValueError("generation, size or crc32c")
     return Written(
         etag="",
         version=item["generation"],
-        size=int(item["size"]),
+        size=size,
         md5=base64.b64decode(md5).hex() if md5 else None,
-        crc32c=item.get("crc32c"),
+        crc32c=crc32c,
     )
 
 

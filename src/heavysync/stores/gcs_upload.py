@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heavysync.checksums import combine_crc32c, crc32c_text
 from heavysync.errors import (
@@ -28,8 +28,8 @@ from heavysync.errors import (
     UploadGoneError,
 )
 from heavysync.objects import Content, Digests, ObjectInfo, Part, PartDone, UploadState, Written
+from heavysync.stores.gcs_answers import written_in
 from heavysync.stores.gcs_errors import error_of, refusal_of
-from heavysync.stores.gcs_json import written_of
 from heavysync.stores.gcs_wire import decoded
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from heavysync.stores.gcs import GcsStore
     from heavysync.stores.http import Response
 
-_RANGE = re.compile(r"bytes=0-(\d+)")
+_RANGE = re.compile(r"bytes=0-([0-9]{1,19})")
 
 
 class GcsUpload:
@@ -56,7 +56,7 @@ class GcsUpload:
         self._key = key
         self._size = size
         self._offset = 0
-        self._object: dict[str, Any] | None = None
+        self._object: Written | None = None
         self._refusal: ConditionError | None = None
         self._is_in_doubt = False
 
@@ -102,24 +102,32 @@ class GcsUpload:
         body = rest_of(chunks, self._offset - part.start)
         self._is_in_doubt = True
         response = await self._store.wire.session("PUT", self.state.id, headers, body)
-        self._note(response, f"write part {part.number} of")
+        self._note(response, f"write part {part.number} of", part.end)
 
     async def _ask(self) -> None:
         """Ask for the offset."""
         headers = {"Content-Range": f"bytes */{self._size}"}
         response = await self._store.wire.session("PUT", self.state.id, headers)
-        self._note(response, "ask for the upload of")
+        self._note(response, "ask for the upload of", self._size)
 
-    def _note(self, response: Response, operation: str) -> None:
-        """Take in what the server says about the session."""
+    def _kept(self, text: str | None, most: int, operation: str) -> int:
+        """How many bytes the server says that it has; it cannot have more than were ever sent."""
+        if text is None:
+            return 0
+        found = _RANGE.fullmatch(text)
+        if found is None or int(found[1]) >= most:
+            raise TransientError(f"{operation} {self._key!r}: the session cannot have {text[:60]!r}")
+        return int(found[1]) + 1
+
+    def _note(self, response: Response, operation: str, most: int) -> None:
+        """Take in what the server says about the session, which may have got bytes up to `most`."""
         if response.status == 308:
-            found = _RANGE.fullmatch(response.headers.get("Range", ""))
-            self._offset = int(found[1]) + 1 if found else 0
+            self._offset = self._kept(response.headers.get("Range"), most, operation)
         elif response.status in {200, 201}:
-            answer = decoded(response, operation)
-            if "generation" not in answer or int(answer.get("size", -1)) != self._size:
+            written = written_in(decoded(response, operation), operation, self._store.location, self._key)
+            if written.size != self._size:
                 raise TransientError(f"{operation} {self._key!r}: the answer is not the finished object")
-            self._object = answer
+            self._object = written
             self._offset = self._size
         elif response.status == 412:
             refusal = refusal_of(response.status, response.headers, response.body)
@@ -138,7 +146,7 @@ class GcsUpload:
             return UploadGoneError(text, code="BadDigest")
         if response.status in {401, 403} and not refusal.reason:
             return UploadGoneError(text)
-        return error_of(operation, self._key, refusal)
+        return self._store.wire.heed("PUT", error_of(operation, self._key, refusal))
 
     async def copy_part(self, source: Store, info: ObjectInfo, part: Part) -> PartDone:
         """A rewrite moves objects of any size, so there is nothing to do in parts."""
@@ -155,14 +163,14 @@ class GcsUpload:
             raise self._refusal
         if self._object is None:
             raise UploadGoneError(f"complete {self._key!r}: the session has only {self._offset} bytes")
-        written = written_of(self._object)
+        written = self._object
         if digests is not None and not matches(written, digests):
             await self._store.remove_generation(self._key, written)
             raise UploadGoneError(f"complete {self._key!r}: the object has another checksum", code="BadDigest")
         return written
 
     async def abort(self) -> None:
-        """See `Upload`. Google answers 499 to a cancelled session."""
+        """See `Upload`. Google answers 499 to a cancelled session, and refuses to cancel one that has finished its object."""
         response = await self._store.wire.session("DELETE", self.state.id, {})
         if response.status >= 500 or response.status in {408, 429}:
             raise self._error(response, "abort the upload of")

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from heavysync.errors import FatalError, HeavysyncError, TransientError, UsageError
+from heavysync.errors import ConditionError, FatalError, HeavysyncError, TransientError, UsageError
+from heavysync.stores.answers import has_overgrown_json, without
 from heavysync.stores.gcs_auth import Credentials
+from heavysync.stores.gcs_batch import Inner
 from heavysync.stores.gcs_errors import error_of, refusal_of
+from heavysync.stores.gcs_keys import is_loopback
 from heavysync.stores.http import STALL_S, Door, Response
-from heavysync.stores.rules import server_of
+from heavysync.stores.rules import plain_http_caution, server_of
 
 ENDPOINT = "https://storage.googleapis.com"
-JSON_LIMIT = 64 << 20
-"""Bytes of a JSON answer at most: a page of 1,000 objects with 8 KiB of metadata each has 10 MiB."""
+JSON_LIMIT = 16 << 20
+"""Bytes of a JSON answer at most: a page of 1,000 objects with 8 KiB of metadata each has 10 MiB.
+
+Where escapes make it larger yet, a page of fewer objects is asked for (`gcs_list`).
+"""
 
 _OK = frozenset({200})
+_SECRET = 20  # characters; the id of a session has some hundred, "resumable" has nine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,10 @@ class GcsOptions:
     trust_env: bool = False
     credentials_file: str | None = None
 
+    def __post_init__(self) -> None:
+        if "@" in self.endpoint:
+            raise UsageError("STORAGE_EMULATOR_HOST must not hold a user name or password")
+
     @property
     def endpoint(self) -> str:
         """Scheme and host that requests go to, without a slash at the end."""
@@ -70,14 +80,13 @@ class GcsOptions:
         parts = urlsplit(self.endpoint)
         is_plain = parts.scheme == "http"
         is_emulator = self.endpoint_url is None and _emulator() is not None
-        if is_emulator or (is_plain and _is_loopback(parts.hostname or "")):
-            return self.credentials_file is not None
-        if is_plain:
+        is_here = is_loopback(parts.hostname or "")
+        if is_plain and not is_here and (not is_emulator or self.credentials_file is not None):
             raise UsageError(
                 f"{self.endpoint}: Google credentials are not sent over plain http to another machine; "
                 "use https, or ask anonymously"
             )
-        return True
+        return self.credentials_file is not None if is_emulator or is_plain else True
 
 
 class GcsWire:
@@ -101,6 +110,11 @@ class GcsWire:
     def server(self) -> str:
         """Who answers."""
         return f"gs {server_of(self._endpoint)}"
+
+    @property
+    def caution(self) -> str | None:
+        """See `Store`."""
+        return plain_http_caution(self._endpoint)
 
     @property
     def domain(self) -> str:
@@ -150,28 +164,60 @@ class GcsWire:
             accept: statuses that are no errors.
         """
         sent = dict(headers or ())
-        header = ""
-        if self._credentials:
-            header = sent["Authorization"] = await self._credentials.header()
+        if header := await self.header():
+            sent["Authorization"] = header
         response = await self._door.request(method, self._endpoint + self.target(path, query), sent, body, limit=limit)
         if response.status == 401:
             raise self.unauthorized(header, response)
         if self._credentials:
             self._credentials.accepted(header)
         if response.status not in accept:
-            raise error_of(operation, key, refusal_of(response.status, response.headers, response.body))
+            told = without(response.body, header.removeprefix("Bearer "))
+            error = error_of(operation, key, refusal_of(response.status, response.headers, told))
+            if isinstance(error, ConditionError) and "Range" not in sent and not any("if" in name[:2] for name in query):
+                error = TransientError(f"{error} (there was no condition: the answer is to another request)")
+            raise self.heed(method, error)
         return response
 
     async def session(self, method: str, url: str, headers: Mapping[str, str], body: Sequence[bytes] = ()) -> Response:
         """Send one request to an upload session; its URL is the credential, so none is sent along.
 
+        Whatever host the URL names, it is the endpoint that is asked: the bytes go to nobody else. An error does not repeat
+        the URL, as Google's pages do.
+
         Source: https://docs.cloud.google.com/storage/docs/resumable-uploads#session-uris
         """
-        return await self._door.request(method, url, headers, body, limit=JSON_LIMIT)
+        parts = urlsplit(url)
+        target = urlunsplit(urlsplit(self._endpoint)[:2] + parts[2:4] + ("",))
+        response = await self._door.request(method, target, headers, body, limit=JSON_LIMIT)
+        if response.status < 400:
+            return response
+        secrets = [value for _, value in parse_qsl(parts.query) if len(value) >= _SECRET]
+        return response._replace(chunks=[without(response.body, url, *secrets)])
+
+    def heed(self, method: str, error: HeavysyncError) -> HeavysyncError:
+        """Let the door know what an answer meant; answer the error."""
+        self._door.heed(method, error)
+        return error
+
+    async def header(self) -> str:
+        """What a request is authorized by; empty: anonymous."""
+        return await self._credentials.header() if self._credentials else ""
+
+    def prove_authorized(self, header: str, inners: Sequence[Inner]) -> None:
+        """Look at the answers within one that was given to a request with this header.
+
+        Raises:
+            TransientError: one of them is 401: the credentials are renewed.
+            FatalError: there are none.
+        """
+        for inner in inners:
+            if inner.status == 401:
+                raise self.unauthorized(header, Response(401, {}, [inner.body]))
 
     def unauthorized(self, header: str, response: Response) -> HeavysyncError:
         """What an answer 401 means."""
-        refusal = refusal_of(response.status, response.headers, response.body)
+        refusal = refusal_of(response.status, response.headers, without(response.body, header.removeprefix("Bearer ")))
         if self._credentials is None:
             return FatalError(f"{self._endpoint} wants credentials: {refusal.message}")
         return self._credentials.refused(header, refusal.message)
@@ -183,13 +229,24 @@ def decoded(response: Response, operation: str) -> dict[str, Any]:
     Raises:
         TransientError: it is none: a proxy's page, an empty answer, a cut one.
     """
+    body = response.body
     try:
-        value = json.loads(response.body)
-    except ValueError:
+        text = "" if has_overgrown_json(body) else body.decode()
+        value = _decode(text)
+        if "\\u" in text:  # an escaped half of a character is no text
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise TransientError(f"{operation}: the answer is no JSON object")
     return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def object_path(bucket: str, name: str) -> str:
@@ -203,12 +260,3 @@ def _emulator() -> str | None:
     if not host:
         return None
     return host if "://" in host else f"http://{host}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -95,6 +95,11 @@ class MemoryStore:
         return f"memory {id(self.service)}"
 
     @property
+    def caution(self) -> str | None:
+        """Nothing is sent anywhere."""
+        return None
+
+    @property
     def copy_domain(self) -> str:
         """Stores of one service can copy server side."""
         return f"memory:{id(self.service)}"
@@ -305,8 +310,12 @@ class MemoryStore:
         pending = self.service.uploads.get(state.id)
         if pending is None or pending.size != size:
             raise UploadGoneError(f"resume {key!r}: the upload does not exist any more")
-        agreed = tuple(done for done in state.parts if done.number in pending.parts)
+        agreed = tuple(done for done in state.parts if pending.holds(done))
         return MemoryUpload(self, key, replace(state, parts=agreed), replaces)
+
+    async def abort_upload(self, key: str, state: UploadState) -> None:
+        """See `Store`."""
+        await MemoryUpload(self, key, state, None).abort()
 
     async def copy(
         self,

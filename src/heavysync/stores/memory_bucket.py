@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from heavysync.checksums import crc32c_text, digest, multipart_etag
 from heavysync.errors import ConditionError, NotFoundError
-from heavysync.objects import Metadata, ObjectInfo, ObjectVersion, Written
+from heavysync.objects import Metadata, ObjectInfo, ObjectVersion, PartDone, Written
 
 GENERATION_BASE = 1_700_000_000_000_000
 """GCS generations are microseconds since 1970; these look like them."""
@@ -248,6 +248,11 @@ class PendingUpload:
     size: int
     parts: dict[int, bytes] = field(default_factory=dict)
     finished: StoredVersion | None = None
+
+    def holds(self, done: PartDone) -> bool:
+        """Whether a part is here as it was acknowledged."""
+        data = self.parts.get(done.number)
+        return data is not None and done.etag in {"", digest([data]).md5.hex()}
 
 
 @dataclass(kw_only=True)

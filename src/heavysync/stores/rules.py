@@ -57,6 +57,16 @@ def server_of(url: str) -> str:
     return f"{'loopback' if is_here else host}:{port}"
 
 
+def plain_http_caution(url: str) -> str | None:
+    """What it means to reach another machine by plain http; None where that is not so."""
+    if urlsplit(url).scheme != "http" or server_of(url).startswith("loopback:"):
+        return None
+    return (
+        f"{url} is plain http: whoever is on the way can read what is copied, and the session token if there is one,"
+        " and can change it; https:// prevents that"
+    )
+
+
 def name_error(name: str, scheme: str) -> str | None:
     """Why `name` (with its prefix) cannot be an object's, or None.
 

@@ -29,12 +29,14 @@ from heavysync.objects import (
     VersionPage,
     Written,
 )
-from heavysync.stores import s3_bucket, s3_delete, s3_errors, s3_metadata, s3_read, s3_xml
+from heavysync.stores import s3_bucket, s3_delete, s3_errors, s3_metadata, s3_read, s3_versions, s3_xml
+from heavysync.stores.answers import MOST_EMPTY_PAGES
 from heavysync.stores.base import Store, Upload
 from heavysync.stores.http import Door
-from heavysync.stores.rules import server_of
+from heavysync.stores.renewal import Patience
+from heavysync.stores.rules import plain_http_caution, server_of
 from heavysync.stores.s3_session import S3Options, Session
-from heavysync.stores.s3_upload import S3Upload, conditions, copy_source, version_of
+from heavysync.stores.s3_upload import S3Upload, conditions, copy_source, etag_in, is_md5, version_of
 from heavysync.stores.s3_wire import Wire
 
 __all__ = ["S3Options", "S3Store", "open_s3"]
@@ -60,13 +62,20 @@ _KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/objec
 
 
 @asynccontextmanager
-async def open_s3(location: Location, options: S3Options, *, connections: int) -> AsyncIterator[S3Store]:
+async def open_s3(
+    location: Location,
+    options: S3Options,
+    *,
+    connections: int,
+    patience: Patience | None = None,
+) -> AsyncIterator[S3Store]:
     """Open one side. Sends nothing to S3 yet.
 
     Args:
         location: bucket and prefix.
         options: how to reach it.
         connections: most requests under way at once.
+        patience: what to do while the credentials are not accepted; its `stopping` ends waits for a turn, too.
 
     Raises:
         FatalError: no credentials, no such profile, no endpoint for this bucket.
@@ -74,13 +83,14 @@ async def open_s3(location: Location, options: S3Options, *, connections: int) -
     """
     if location.bucket.endswith("--x-s3"):
         raise FatalError(f"{location}: directory buckets do not list in order, which heavysync needs")
-    session = Session(options, location.bucket)
+    session = Session(options, location.bucket, patience)
     await session.open()
     door = Door(
         connections=connections,
         stall_s=options.stall_s,
         ca_bundle=session.ca_bundle,
         trust_env=options.trust_env,
+        stopping=patience.stopping if patience else None,
     )
     async with door:
         wire = Wire(location, session, door, request_payer=options.request_payer, stall_s=options.stall_s)
@@ -112,6 +122,11 @@ class S3Store:
         """AWS partition (bucket names are unique in it), else host and port."""
         endpoint = self._wire.session.endpoint
         return f"s3 {endpoint.partition or server_of(endpoint.origin)}"
+
+    @property
+    def caution(self) -> str | None:
+        """See `Store`."""
+        return plain_http_caution(self._wire.session.endpoint.origin)
 
     @property
     def copy_domain(self) -> str:
@@ -159,15 +174,16 @@ class S3Store:
             query.append(("start-after", prefix + after))
         if limit < 1000:
             query.append(("max-keys", str(limit)))
-        tokens: list[tuple[str, str]] = []
+        followed: dict[str, None] = {}
         while True:
-            response = await self._wire.send(s3_errors.LIST, "GET", None, query=query + tokens)
+            more = [("continuation-token", token) for token in [*followed][-1:]]
+            response = await self._wire.send(s3_errors.LIST, "GET", None, query=query + more)
             rest, rows = s3_xml.take_rows(response.body)
             root = await self._wire.prove(s3_errors.LIST, None, response, rest)
             token = s3_xml.token_after_nothing(root, rows)
-            if token is None or tokens == [("continuation-token", token)]:
+            if token is None or token in followed or len(followed) >= MOST_EMPTY_PAGES:
                 return s3_xml.read_page(root, rows, s3_xml.Scope(self._wire.place(""), prefix, after, until))
-            tokens = [("continuation-token", token)]  # a page without keys: only its token leads on
+            followed[token] = None  # a page without keys: only its token leads on
 
     async def list_versions_page(self, after: VersionCursor | None, first: str | None, until: str | None) -> VersionPage:
         """See `Store.list_versions_page`."""
@@ -182,7 +198,7 @@ class S3Store:
         response, root = await self._wire.send_xml(s3_errors.LIST_VERSIONS, "GET", None, query=query)
         server_time = s3_read.server_time(response.headers)
         scope = s3_xml.Scope(self._wire.place(""), prefix, first, until)
-        rows = s3_xml.read_versions(root, scope, after, server_time)
+        rows = s3_versions.read_versions(root, scope, after, server_time)
         return VersionPage(rows.versions, rows.cursor, server_time)
 
     async def stat(self, key: str) -> ObjectInfo | None:
@@ -223,13 +239,14 @@ class S3Store:
         if self._is_aws:  # S3-likes may refuse what they do not know
             headers["x-amz-checksum-crc32c"] = crc32c_text(digests.crc32c)
         response = await self._wire.send(s3_errors.WRITE, "PUT", key, headers=headers, body=content.chunks or (b"",))
-        etag = response.headers.get("etag", "").strip('"')
+        etag = etag_in(response.headers)
         if etag:
-            return Written(etag, version_of(response.headers), content.size)
+            plain = is_md5(etag, response.headers)
+            return Written(etag, version_of(response.headers), content.size, is_md5_etag=plain)
         found = await self.stat(key)
         if found is None or (found.etag, found.size) != (digests.md5.hex(), content.size):
             raise TransientError(f"write {self._wire.place(key)}: the answer has no ETag")
-        return Written(found.etag, found.version, found.size)
+        return Written(found.etag, found.version, found.size, is_md5_etag=True)
 
     async def begin_upload(
         self,
@@ -261,6 +278,10 @@ class S3Store:
         upload = S3Upload(self._wire, self.stat, key, state, size, replaces)
         await upload.agree()
         return upload
+
+    async def abort_upload(self, key: str, state: UploadState) -> None:
+        """See `Store`."""
+        await S3Upload(self._wire, self.stat, key, state, 0, None).abort()
 
     async def copy(
         self,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from heavysync.errors import ConditionError, NotFoundError, ObjectError, TransientError
 from heavysync.objects import Deletion, DeletionFailure
-from heavysync.stores import s3_errors, s3_xml
+from heavysync.stores import s3_errors, s3_read, s3_xml
+from heavysync.stores.answers import words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,27 +65,44 @@ class Deleter:
             headers={"content-md5": md5, "content-type": "application/xml"},
             body=(body,),
         )
-        return self._match(batch, list(s3_xml.read_delete_errors(root)))
+        failures, unclear = self._match(batch, list(s3_xml.read_delete_errors(root)))
+        return failures + await self._delete_singly(unclear)
 
-    def _match(self, batch: Sequence[Deletion], errors: list[s3_xml.DeleteError]) -> list[DeletionFailure]:
-        """Find the deletions that the errors are about."""
+    def _match(
+        self, batch: Sequence[Deletion], errors: list[s3_xml.DeleteError]
+    ) -> tuple[list[DeletionFailure], list[Deletion]]:
+        """Find the deletions that the errors are about, and those of which it cannot be told: some servers name no version."""
         cut = len(self._wire.location.prefix)
         asked = {(one.key, one.version or ""): one for one in batch}
         failures = []
+        unclear: dict[str, list[Deletion]] = {}
         for error in errors:
             kind = s3_errors.classify(400, error.code, s3_errors.DELETE)
             if kind == "missing":
                 continue
             one = asked.get((error.key[cut:], error.version)) or asked.get((error.key[cut:], ""))
+            if one is None and not error.version:
+                versions = [each for each in batch if each.key == error.key[cut:]]
+                if len(versions) > 1:
+                    unclear[error.key] = versions
+                    continue
+                one = versions[0] if versions else None
             if one is None:
                 raise TransientError(
                     f"delete in {self._wire.place(None)}: an error about a key that was not asked for: "
                     f"{error.key!r} {error.code} {error.message}"
                 )
-            code = ConditionError.default_code if kind == "changed" else error.code
+            text = s3_errors.ErrorText(error.code, words(error.message), "")
+            code, advice = s3_errors.advise(text, s3_errors.DELETE, refused=error.code == "AccessDenied")
+            if kind == "changed":
+                code = ConditionError.default_code
+            told = f"{error.code}: {text.message}"
+            message = f"{told}; {advice}" if advice else told
             transient = kind in {"transient", "throttled", "auth", "clock"}
-            failures.append(DeletionFailure(one.key, one.version, code, error.message, transient))
-        return failures
+            if kind == "throttled":
+                self._wire.heed("POST", TransientError(error.code, throttled=True))
+            failures.append(DeletionFailure(one.key, one.version, code, message, transient))
+        return failures, [one for versions in unclear.values() for one in versions]
 
     async def _delete_singly(self, batch: Sequence[Deletion]) -> list[DeletionFailure]:
         failures = []
@@ -94,6 +112,8 @@ class Deleter:
             except NotFoundError:
                 continue
             except (ObjectError, TransientError) as error:
+                if isinstance(error, TransientError) and (error.throttled or error.retry_after):
+                    raise  # not the object's fault: all wait
                 failures.append(_failure(one, error))
         return failures
 
@@ -102,7 +122,10 @@ class Deleter:
         headers = {}
         if one.version is None and one.listed is not None and one.listed.etag and self._conditions:
             headers["if-match"] = f'"{one.listed.etag}"'
-        await self._wire.send(s3_errors.DELETE_ONE, "DELETE", one.key, query=query, headers=headers)
+        response = await self._wire.send(s3_errors.DELETE_ONE, "DELETE", one.key, query=query, headers=headers)
+        if response.status != 204:  # S3 says nothing else; some server may, and so may a proxy that has done nothing
+            await s3_read.head(self._wire, one.key, {}, query)  # raises NotFoundError, if all is well
+            raise TransientError(f"delete {self._wire.place(one.key)}: {response.status}, and it is still there")
 
 
 def _failure(one: Deletion, error: ObjectError | TransientError) -> DeletionFailure:

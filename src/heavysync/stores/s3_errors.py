@@ -8,15 +8,14 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and 
 
 from __future__ import annotations
 
-import email.utils
 import html
 import re
-import time
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from heavysync.errors import (
     ConditionError,
+    DamagedError,
     FatalError,
     HeavysyncError,
     NotFoundError,
@@ -24,6 +23,7 @@ from heavysync.errors import (
     TransientError,
     UploadGoneError,
 )
+from heavysync.stores.answers import is_text, retry_after, words
 
 Kind = Literal["transient", "throttled", "missing", "changed", "gone", "permanent", "fatal", "auth", "clock", "region"]
 
@@ -106,6 +106,11 @@ _CODES: dict[str, Kind] = {code: kind for kind, codes in _TABLE for code in code
 
 _WRITES = {WRITE, BEGIN, WRITE_PART, COMPLETE}  # a missing key is the destination here, never the source
 
+_UNCONDITIONAL = {PROBE, LIST, LIST_VERSIONS, READ_VERSIONING, STAT, READ_TAGS, WRITE_PART, LIST_PARTS, ABORT}
+
+# a 404 without a word is S3's answer to a HEAD; to the first questions about a bucket it is that of a wrong endpoint
+_WORDLESS = {STAT, PROBE, CREATE_BUCKET, READ_VERSIONING, WRITE_VERSIONING}
+
 _STATUSES: dict[int, Kind] = {
     200: "transient",
     301: "region",
@@ -123,38 +128,66 @@ _STATUSES: dict[int, Kind] = {
     509: "throttled",
 }
 
+_MESSAGE_BYTES = 4096
+
 _ADVICE = {
     "NoSuchBucket": "there is no such bucket: check its name, or create it with --create-bucket",
     "AllAccessDisabled": "the account or bucket is disabled",
     "SignatureDoesNotMatch": "the secret key does not belong to the access key id, or a proxy alters requests",
-    "InvalidObjectState": "archived: restore it first",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
+    "KeyTooLongError": "the server takes no name as long as this",
+    "MetadataTooLarge": "the server takes no user metadata as large as this object's: S3 takes 2 KiB",
+    "EntityTooLarge": "the server takes no object as large as this one",
+    "InvalidStorageClass": "the server does not have the storage class: see --storage-class",
+    "KMS.DisabledException": "the KMS key is disabled: enable it",
+    "KMS.NotFoundException": "the KMS key does not exist (any more)",
+    "KMS.KMSInvalidStateException": "the KMS key cannot be used for now: it is disabled, or is going to be deleted",
 }
+
+DAMAGED = frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
+"""Codes that say that other bytes arrived than were sent."""
+
+_LOCK = re.compile("object[- ]?lock|worm[- ]protected|legal hold|under retention", re.IGNORECASE)
+_ACTION = re.compile(r"not authorized to perform: (?P<action>[a-z0-9-]{1,20}:[A-Za-z0-9]{1,60})")
+_MFA = re.compile("mfa authentication|multi-?factor", re.IGNORECASE)
 
 
 class ErrorText(NamedTuple):
     """The provider's words.
 
     Attributes:
-        code: empty where there is none (a HEAD has no body).
+        code: empty where there is none (a HEAD has no body), at most 100 characters.
         message: at most 300 characters.
         region: of the bucket, where the error tells; else empty.
+        storage_class: of an archived object, where the error tells; else empty.
     """
 
     code: str
     message: str
     region: str
+    storage_class: str = ""
 
 
 def read_error(headers: Mapping[str, str], body: bytes) -> ErrorText:
     """Take code and message from an error body; it may be cut, HTML or empty."""
     region = headers.get("x-amz-bucket-region") or _tag(body, b"Region")
-    return ErrorText(_tag(body, b"Code"), _tag(body, b"Message")[:300], region)
+    return ErrorText(
+        _tag(body, b"Code")[:100],
+        _tag(body, b"Message"),
+        region if is_text(region) and len(region) <= 64 else "",
+        (_tag(body, b"AccessTier") or _tag(body, b"StorageClass"))[:40],
+    )
 
 
 def _tag(body: bytes, name: bytes) -> str:
     found = re.search(rb"<" + name + rb">([^<]*)</" + name + rb">", body)
-    return html.unescape(found[1].decode("utf-8", "replace")).strip() if found else ""
+    if not found:
+        return ""
+    text = found[1][:_MESSAGE_BYTES].decode("utf-8", "replace")
+    try:
+        return words(html.unescape(text).strip())
+    except ValueError:  # a character reference of more digits than Python reads
+        return words(text)
 
 
 def classify(status: int, code: str, operation: Operation) -> Kind:
@@ -162,6 +195,8 @@ def classify(status: int, code: str, operation: Operation) -> Kind:
     kind = _CODES.get(code)
     if kind is None:
         kind = _STATUSES.get(status) or ("transient" if status >= 500 or status < 400 else "permanent")
+    if kind == "changed" and operation in _UNCONDITIONAL:
+        kind = "transient"  # there was no condition that could have failed: the answer is to another request
     if operation is COMPLETE and (status == 409 or code in {"InvalidPart", "InvalidPartOrder"}):
         return "gone"  # S3: after a 409 here the upload has to be begun again
     if operation is PROBE and code == "NoSuchBucket":
@@ -179,19 +214,17 @@ def error_for(operation: Operation, where: str, status: int, headers: Mapping[st
     """The error to raise for an answer that is no success; `where` names bucket and key."""
     text = read_error(headers, body)
     words = ": ".join(filter(None, (f"{operation.name} {where}", f"{status} {text.code}".strip(), text.message)))
-    advice = _ADVICE.get(text.code, "")
-    if status == 403 and text.code in {"", "AccessDenied"}:
-        advice = f"the credentials need {operation.permission}"
+    code, advice = advise(text, operation, refused=status == 403)
     message = f"{words}; {advice}" if advice else words
     kind = classify(status, text.code, operation)
-    if kind == "missing" and not text.code and body:
-        kind = "transient"  # a proxy's 404: S3 says NoSuchKey, or nothing at all to a HEAD
+    if status == 404 and not text.code and (operation not in _WORDLESS or (kind == "missing" and body)):
+        kind = "transient"  # a proxy's 404, or another request's: S3 says NoSuchKey, or nothing at all to a HEAD
     if status == 405 and headers.get("x-amz-delete-marker") == "true":
         kind = "missing"
     match kind:
         case "transient" | "throttled" | "auth" | "clock":
-            wait = _retry_after(headers)
-            return TransientError(message, retry_after=wait, throttled=kind == "throttled")
+            kind_of = DamagedError if text.code in DAMAGED else TransientError
+            return kind_of(message, retry_after=retry_after(headers), throttled=kind == "throttled")
         case "missing":
             return NotFoundError(message, code=text.code)
         case "changed":
@@ -199,16 +232,34 @@ def error_for(operation: Operation, where: str, status: int, headers: Mapping[st
         case "gone":
             return UploadGoneError(message)
         case "permanent":
-            return PermanentError(message, code=text.code or f"http-{status}")
+            return PermanentError(message, code=code or f"http-{status}")
         case "fatal" | "region":
             return FatalError(message)
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("retry-after", "")
-    if value.isdecimal():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
+def advise(text: ErrorText, operation: Operation, *, refused: bool) -> tuple[str, str]:
+    """The short name under which an error is recorded, and what to do about it ("" where that is not known).
+
+    S3 has one code, `AccessDenied`, for many things; its words tell them apart.
+
+    Args:
+        text: the provider's words.
+        operation: what was asked for.
+        refused: the status, or that of one key in a batch, is 403.
+    """
+    code, message = text.code, text.message
+    if code in {"", "AccessDenied", "InvalidRequest"} and _LOCK.search(message):
+        return "locked", "it may be replaced or deleted when its retention has ended and no legal hold is on it"
+    if code == "InvalidObjectState":
+        named = f" ({text.storage_class})" if text.storage_class else ""
+        return code, f"it is archived{named}: restore it first, then run this again"
+    if code == "AccessDenied" and _MFA.search(message):
+        return "mfa", "the bucket demands a one-time password for this (MFA delete)"
+    if code == "AccessDenied" and (found := _ACTION.search(message)):
+        is_kms = found["action"].startswith("kms:")
+        more = " on the KMS key of the object or bucket" if is_kms else ""
+        return "KMS.AccessDeniedException" if is_kms else code, f"the credentials need {found['action']}{more}"
+    if refused and code in {"", "AccessDenied"}:
+        pays = " (or --request-payer, if the bucket's owner lets requesters pay)" if operation.on_bucket else ""
+        return code, f"the credentials need {operation.permission}{pays}"
+    return code, _ADVICE.get(code, "")

@@ -54,12 +54,12 @@ def tag_header(metadata: Metadata) -> dict[str, str]:
 
 def from_headers(headers: Mapping[str, str]) -> Metadata:
     """The metadata that an answer carries."""
-    fixed = {name: _text(headers[header]) for name, header in _FIXED.items() if header in headers}
+    fixed = {name: text(headers[header]) for name, header in _FIXED.items() if header in headers}
     user = {}
     for name, value in headers.items():
         lowered = name.lower()
         if lowered.startswith(_USER):
-            user[lowered[len(_USER) :]] = decode_words(_text(value))
+            user[lowered[len(_USER) :]] = decode_words(text(value))
     return Metadata(
         content_type=fixed.get("content_type"),
         cache_control=fixed.get("cache_control"),
@@ -104,7 +104,7 @@ def _without_chunking(encoding: str) -> str:
     return encoding if len(kept) == encoding.count(",") + 1 else ",".join(filter(None, kept))
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
     """A header value as text: aiohttp keeps bytes that are not UTF-8 as surrogates; they are Latin-1 then."""
     if value.isascii():
         return value

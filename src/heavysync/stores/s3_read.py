@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import email.utils
 import re
 import time
-from datetime import UTC, datetime
+from collections import ChainMap
 from typing import TYPE_CHECKING
 
 from heavysync.errors import ConditionError, FatalError, NotFoundError, PermanentError, TransientError
 from heavysync.objects import ByteRange, Content, Examined, ObjectInfo
 from heavysync.stores import s3_errors, s3_metadata
-from heavysync.stores.http import OversizeError
+from heavysync.stores.answers import moment, number
+from heavysync.stores.http import OversizeError, Response
 from heavysync.stores.s3_bucket import probe
-from heavysync.stores.s3_upload import is_encrypted, version_of
+from heavysync.stores.s3_upload import etag_in, is_encrypted, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heavysync.stores.http import Response
     from heavysync.stores.s3_wire import Query, Wire
 
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+
+_PARTS = 10_000  # of one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 
 _ALIVE_S = 60.0  # a bucket that answered in the last minute is taken to exist
 
@@ -37,30 +37,44 @@ async def head(wire: Wire, key: str, headers: Mapping[str, str], query: Query = 
     """
     try:
         return await wire.send(s3_errors.STAT, "HEAD", key, query=query, headers=headers)
-    except PermanentError:  # 400 or 403: an expired token, another region, no permission
-        await wire.send(s3_errors.STAT, "GET", key, query=query, headers={**headers, "range": "bytes=0-0"}, limit=1)
-        raise
+    except PermanentError as error:  # 400 or 403: an expired token, another region, no permission
+        answer = await _first_byte(wire, key, query, error)
+        if query:
+            raise  # what a HEAD was asked for besides, a GET does not tell
+        return answer
     except NotFoundError:
         if time.monotonic() - wire.bucket_seen_at > _ALIVE_S:
             await probe(wire, s3_errors.LIST)
         raise
 
 
+async def _first_byte(wire: Wire, key: str, query: Query, error: PermanentError) -> Response:
+    """Ask by a GET, which says why it is refused; where it is not, its headers are as good as those of the HEAD."""
+    try:
+        response = await wire.send(s3_errors.STAT, "GET", key, query=query, headers={"range": "bytes=0-0"}, limit=1)
+    except ConditionError:  # 416: the object is empty
+        raise TransientError(f"{error} (a GET goes through)") from error
+    found = _RANGE.fullmatch(response.headers.get("content-range", ""))
+    if response.status != 206 or found is None or found[3] == "*":
+        raise TransientError(f"{error} (a GET goes through)")
+    return Response(200, ChainMap({"content-length": found[3]}, response.headers), [])  # type: ignore[arg-type]
+
+
 def info_from(key: str, headers: Mapping[str, str]) -> ObjectInfo:
     """All that the headers of a GET or HEAD tell of an object."""
-    etag = headers.get("etag", "").strip('"')
-    size = headers.get("content-length", "")
-    if not etag or not size.isdecimal():
+    etag = etag_in(headers)
+    size = number(headers.get("content-length"))
+    if not etag or size is None:
         raise TransientError(f"stat {key!r}: the answer has no ETag or no Content-Length")
     return ObjectInfo(
         key,
-        int(size),
+        size,
         etag,
         md5=_stated_md5(headers),
         crc32c=_whole_checksum(headers, "x-amz-checksum-crc32c"),
         modified_at=_rfc3339(headers.get("last-modified", "")),
         version=version_of(headers),
-        storage_class=headers.get("x-amz-storage-class", "STANDARD"),
+        storage_class=s3_metadata.text(headers.get("x-amz-storage-class", "STANDARD")),
         metadata=s3_metadata.from_headers(headers).to_json(),
     )
 
@@ -113,7 +127,7 @@ def _content(wire: Wire, info: ObjectInfo, response: Response, *, is_whole: bool
 
 def _check_same(wire: Wire, info: ObjectInfo, headers: Mapping[str, str]) -> None:
     """Some servers ignore If-Match (rclone): the answer's own ETag has to be the listed one."""
-    etag = headers.get("etag", "").strip('"')
+    etag = etag_in(headers)
     if etag and info.etag and etag != info.etag:
         raise ConditionError(f"read {wire.place(info.key)}: the ETag is {etag} and was {info.etag}")
 
@@ -136,35 +150,36 @@ async def part_size(wire: Wire, info: ObjectInfo) -> int | None:
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html (partNumber)
     """
-    _, dash, count_text = info.etag.partition("-")
-    if not dash or not count_text.isdecimal():
+    count = number(info.etag.partition("-")[2])
+    if count is None or not 0 < count <= _PARTS:
         return None
     size = await _size_of_part(wire, info, 1)
-    return size if size and -(-info.size // size) == int(count_text) else None
+    return size if size and -(-info.size // size) == count else None
 
 
 async def has_uniform_parts(wire: Wire, info: ObjectInfo, part_size: int) -> bool:
     """Whether all parts but the last have this size; see `Store.has_uniform_parts`."""
-    count = int(info.etag.partition("-")[2])
-    for number in range(1, count):
-        if await _size_of_part(wire, info, number) != part_size:
+    count = number(info.etag.partition("-")[2]) or 0
+    if count > _PARTS:
+        return False
+    for part in range(1, count):
+        if await _size_of_part(wire, info, part) != part_size:
             return False
     return True
 
 
-async def _size_of_part(wire: Wire, info: ObjectInfo, number: int) -> int | None:
+async def _size_of_part(wire: Wire, info: ObjectInfo, part: int) -> int | None:
     """Bytes of one part of a multipart object; None where the server does not tell."""
-    query = [("partNumber", str(number))] + ([("versionId", info.version)] if info.version else [])
+    query = [("partNumber", str(part))] + ([("versionId", info.version)] if info.version else [])
     try:
         # Not pinned by If-Match: moto compares it with the part's own ETag. A wrong size does no harm but to
         # give the copy another ETag than the source's.
         response = await head(wire, info.key, {}, query)
     except PermanentError:
         return None  # the server does not know partNumber
-    size = response.headers.get("content-length", "")
-    if response.headers.get("x-amz-mp-parts-count") != info.etag.partition("-")[2] or not size.isdecimal():
+    if response.headers.get("x-amz-mp-parts-count") != info.etag.partition("-")[2]:
         return None
-    return int(size)
+    return number(response.headers.get("content-length"))
 
 
 async def read_tags(wire: Wire, info: ObjectInfo) -> tuple[tuple[str, str], ...]:
@@ -179,7 +194,7 @@ async def read_tags(wire: Wire, info: ObjectInfo) -> tuple[tuple[str, str], ...]
 def _whole_checksum(headers: Mapping[str, str], name: str) -> str | None:
     """A checksum of the whole object; one made of the parts' checksums ("-N", COMPOSITE) says nothing to us."""
     value = headers.get(name)
-    if value is None or "-" in value:
+    if value is None or "-" in value or not value.isascii():
         return None
     return value if headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT" else None
 
@@ -189,7 +204,7 @@ def _stated_md5(headers: Mapping[str, str]) -> str | None:
     value = _whole_checksum(headers, "x-amz-checksum-md5")
     try:
         return base64.b64decode(value, validate=True).hex() if value else None
-    except binascii.Error:
+    except ValueError:
         return None
 
 
@@ -207,8 +222,5 @@ def server_time(headers: Mapping[str, str]) -> str:
 
 def _rfc3339(date: str) -> str:
     """An HTTP date as RFC 3339 in UTC; empty where it is none."""
-    try:
-        moment = email.utils.parsedate_to_datetime(date)
-    except (ValueError, TypeError):
-        return ""
-    return datetime.fromtimestamp(moment.timestamp(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    when = moment(date)
+    return when.isoformat(timespec="seconds").replace("+00:00", "Z") if when else ""

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from heavysync.errors import FatalError, HeavysyncError, TransientError, UsageError
+from heavysync.stores import s3_credentials
 from heavysync.stores.http import STALL_S
+from heavysync.stores.renewal import Patience, Renewal
 from heavysync.stores.sigv4 import Signer
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
 
-_RECHECK_S = 60.0  # botocore refreshes 15 minutes before expiry: asking once a minute is early enough
+T = TypeVar("T")
+
+_RECHECK_S = (60.0, 30.0, 15.0, 8.0, 4.0, 2.0, 1.0)
+"""Seconds until botocore is asked again: it refreshes 15 minutes before expiry, so once a minute is early enough, but for
+credentials that live shorter than that."""
 
 _DEFAULT_REGION = "us-east-1"  # what botocore takes too; the server corrects it
 
@@ -83,16 +91,21 @@ class Session:
     Args:
         options: how to reach the side.
         bucket: its name.
+        patience: what to do while the credentials are not accepted.
     """
 
-    def __init__(self, options: S3Options, bucket: str) -> None:
+    def __init__(self, options: S3Options, bucket: str, patience: Patience | None = None) -> None:
         self._options = options
         self._bucket = bucket
-        self._lock = asyncio.Lock()
+        self._where = f"s3://{bucket}"
+        self._renewal = Renewal(patience or Patience(name=self._where))
+        self._relocating = asyncio.Lock()
         self._signer: Signer | None = None
         self._credentials: Any = None
-        self._checked_at = 0.0
-        self._renewed: Signer | None = None  # got by force: if it is rejected too, only a human can help
+        self._good_until = 0.0  # when the signer's credentials are looked at again; monotonic
+        self._accepted: Signer | None = None
+        self._refused = ("", "")  # access key and token
+        self._refusal = ""
         self.clock_offset = 0.0  # seconds that the server's clock is ahead of ours
         self.identity = "anonymous"
         self.ca_bundle = options.ca_bundle
@@ -102,12 +115,13 @@ class Session:
 
         Raises:
             FatalError: there is no such profile, no credentials, or no endpoint for this bucket and region.
-            TransientError: the service that hands out credentials did not answer.
+            TransientError: whoever hands out credentials did not answer; or the run stops.
         """
         session = self._new_session()
         self.ca_bundle = self._options.ca_bundle or session.get_config_variable("ca_bundle")
         if not self._options.anonymous:
-            await self._load(session)
+            s3_credentials.check_files(session)
+            await self._renewal.unless_stopped(functools.partial(self._load, session))
         self.endpoint = await self._resolve(session, self._options.region)
         if self._credentials is not None:
             await self.signer()
@@ -115,7 +129,7 @@ class Session:
 
     async def relocate(self, region: str) -> None:
         """Go on with the region that the server named."""
-        async with self._lock:
+        async with self._relocating:
             if region == self.endpoint.region:
                 return
             if self.endpoint.partition:
@@ -125,33 +139,64 @@ class Session:
             self._signer = None
 
     async def signer(self) -> Signer | None:
-        """The credentials to sign with; None: anonymous. Free but for one look a minute."""
-        if self._credentials is None:
-            return None
-        if self._signer is None or time.monotonic() - self._checked_at > _RECHECK_S:
-            async with self._lock:
-                if self._signer is None or time.monotonic() - self._checked_at > _RECHECK_S:
-                    await self._freeze()
-        return self._signer
+        """The credentials to sign with, once there are some that were not refused; None: anonymous.
 
-    async def renew(self, rejected: Signer, message: str) -> None:
-        """Look for fresh credentials after `rejected` ones; one look for all who ask at the same time.
+        Free but for one look a minute.
 
         Raises:
-            FatalError: there are no others, or the fresh ones are rejected too.
+            FatalError: there are none; see `Renewal`.
+            TransientError: they cannot be had now.
+        """
+        if self._credentials is None:
+            return None
+        if self._signer is None or time.monotonic() > self._good_until:
+            await self._renewal(self._is_due, self._renew)
+        return self._signer
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may repeat."""
+        signer = self._signer
+        return () if signer is None or not signer.token else (signer.token,)
+
+    def accepted(self, signer: Signer | None) -> None:
+        """A request that was signed so succeeded."""
+        if signer is not self._accepted and signer is self._signer:
+            self._accepted = signer
+            self._renewal.accepted()
+
+    async def renew(self, rejected: Signer, message: str) -> None:
+        """Look for other credentials after `rejected` ones; one look for all who ask at the same time.
+
+        Raises:
+            FatalError: there are no others, or the fresh ones are rejected too; at the start, or for longer than the grace.
             TransientError: they could not be looked up now.
         """
-        advice = "the credentials are not accepted (any more): renew them and start again; nothing is lost"
-        async with self._lock:
-            if self._signer is not rejected:
-                return  # somebody else has renewed them meanwhile
-            if rejected is self._renewed:
-                raise FatalError(f"{message}: {advice}")
-            await self._load(self._new_session())
+        if self._signer is rejected:
+            any_more = " any more" if self._accepted else ""
+            self._refused = _name_of(rejected)
+            self._refusal = (
+                f"{message}: the credentials in {self._renewal.source} are not accepted{any_more}: renew them and start again"
+            )
+            self._renewal.refuse(self._refusal)
             self._signer = None
-            self._renewed = await self._freeze()
-            if (self._renewed.access_key, self._renewed.token) == (rejected.access_key, rejected.token):
-                raise FatalError(f"{message}: {advice}")
+        await self.signer()
+
+    def _is_due(self) -> bool:
+        return self._signer is None or time.monotonic() > self._good_until
+
+    async def _renew(self) -> None:
+        """Take the credentials of now, from a source read anew where what it held is refused."""
+        try:
+            if self._renewal.must_reread:
+                session = self._new_session()
+                s3_credentials.check_files(session)
+                await self._load(session)
+            await self._freeze()
+        except HeavysyncError:
+            if self._signer is None or self._ends_within(30):
+                raise
+            self._good_until = time.monotonic() + _RECHECK_S[0]  # they could not be refreshed, but are good for a while
 
     def _new_session(self) -> AioSession:
         """A session that has read the files and the environment anew."""
@@ -167,19 +212,22 @@ class Session:
         return session
 
     async def _load(self, session: AioSession) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        where = f"s3://{self._bucket}"
-        try:
-            self._credentials = await session.get_credentials()
-        except (BotoCoreError, ClientError, TimeoutError, OSError) as error:
-            raise _credentials_error(f"{where}: credentials: {error}", error) from error
-        if self._credentials is None:
-            raise FatalError(
-                f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile, "
-                "or ask for anonymous access"
-            )
+        self._credentials = await self._answered(s3_credentials.load(session, self._where))
+        self._renewal.source, self._renewal.can_change = s3_credentials.source_of(session, self._credentials)
         self._name_identity(session)
+
+    async def _answered(self, question: Awaitable[T]) -> T:
+        """Wait for who hands out credentials, but not for ever: botocore alone would take five minutes, without a word.
+
+        Raises:
+            TransientError: no answer.
+        """
+        limit = 2 * self._options.stall_s
+        try:
+            async with asyncio.timeout(limit):
+                return await question
+        except TimeoutError:
+            raise TransientError(f"{self._where}: credentials: no answer for {limit:g} s") from None
 
     def _name_identity(self, session: AioSession) -> None:
         """Temporary keys of a role differ each time, so there the profile is what identifies us."""
@@ -190,23 +238,22 @@ class Session:
         else:
             self.identity = f"key {self._credentials.access_key}"
 
-    async def _freeze(self) -> Signer:
+    async def _freeze(self) -> None:
         """Take the credentials of now; a signer is kept as long as they stay the same."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        where = f"s3://{self._bucket}: refreshing credentials"
-        try:
-            frozen = await self._credentials.get_frozen_credentials()
-        except (BotoCoreError, ClientError, TimeoutError, OSError) as error:
-            raise _credentials_error(f"{where}: {error}", error) from error
-        except RuntimeError as error:  # "refreshed credentials are still expired" (botocore)
-            raise FatalError(f"{where}: {error}") from error
-        self._checked_at = time.monotonic()
+        frozen = await self._answered(s3_credentials.freeze(self._credentials, self._where))
+        if (frozen.access_key, frozen.token or "") == self._refused:
+            raise FatalError(self._refusal)
         old = self._signer
-        if old is None or (old.access_key, old.token) != (frozen.access_key, frozen.token):
+        if old is None or _name_of(old) != (frozen.access_key, frozen.token or ""):
             self._signer = Signer(frozen.access_key, frozen.secret_key, frozen.token, self.endpoint.region)
-            return self._signer
-        return old
+        wait = next((seconds for seconds in _RECHECK_S if not self._ends_within(2 * seconds)), _RECHECK_S[-1])
+        self._good_until = time.monotonic() + wait
+
+    def _ends_within(self, seconds: float) -> bool:
+        """Whether the credentials end so soon, as far as they tell."""
+        from botocore.credentials import RefreshableCredentials
+
+        return isinstance(self._credentials, RefreshableCredentials) and self._credentials.refresh_needed(seconds)
 
     async def _resolve(self, session: AioSession, region: str | None) -> Endpoint:
         """Ask botocore for the bucket's URL: it builds a HeadBucket request and is stopped from sending it."""
@@ -231,7 +278,7 @@ class Session:
                     return _endpoint(built.url, client.meta)
                 raise AssertionError("HeadBucket builds a request")
         except (BotoCoreError, ValueError) as error:
-            raise FatalError(f"s3://{self._bucket}: {error}") from error
+            raise FatalError(f"s3://{self._bucket}: {_USER_INFO.sub('//[secret]@', str(error))}") from None
 
 
 @functools.cache
@@ -242,21 +289,9 @@ def _loader() -> Any:
     return create_loader()
 
 
-def _credentials_error(text: str, error: Exception) -> HeavysyncError:
-    """Whether credentials that could not be had may be had later: the network, or a service that is busy or down.
-
-    botocore has two roots for network errors; `ConnectionError` there is not the built-in one.
-    """
-    from botocore.exceptions import ClientError, HTTPClientError
-    from botocore.exceptions import ConnectionError as BotoConnectionError
-
-    if isinstance(error, (HTTPClientError, BotoConnectionError, TimeoutError, OSError)):
-        return TransientError(text)
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if status == 429 or status >= 500 or "Throttl" in error.response.get("Error", {}).get("Code", ""):
-            return TransientError(text, throttled=status == 429)
-    return FatalError(text)
+def _name_of(signer: Signer) -> tuple[str, str]:
+    """What tells credentials apart."""
+    return signer.access_key, signer.token or ""
 
 
 class _BuiltRequest(Exception):  # noqa: N818 - no error, a way out
@@ -267,8 +302,13 @@ class _BuiltRequest(Exception):  # noqa: N818 - no error, a way out
         self.url = url
 
 
+_USER_INFO = re.compile(r"//[^/\s]*@")
+
+
 def _endpoint(url: str, meta: Any) -> Endpoint:
     parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise FatalError("AWS_ENDPOINT_URL must not hold a user name or password: use profiles or the environment")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else str(parts.hostname)
     if parts.port is not None and parts.port != {"http": 80, "https": 443}[parts.scheme]:
         host = f"{host}:{parts.port}"

@@ -10,10 +10,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from heavysync.checksums import md5_text, multipart_etag
-from heavysync.errors import ConditionError, PermanentError, TransientError, UploadGoneError
-from heavysync.objects import ByteRange, Content, Digests, ObjectInfo, Part, PartDone, UploadState, Written
+from heavysync.checksums import Stamp, md5_text, multipart_etag
+from heavysync.errors import ConditionError, DamagedError, PermanentError, TransientError, UploadGoneError
+from heavysync.objects import (
+    STAMP_KEY,
+    ByteRange,
+    Content,
+    Digests,
+    Metadata,
+    ObjectInfo,
+    Part,
+    PartDone,
+    UploadState,
+    Written,
+)
 from heavysync.stores import s3_errors, s3_xml
+from heavysync.stores.answers import is_text
 from heavysync.stores.s3_wire import parse_xml
 from heavysync.stores.sigv4 import encode_path
 
@@ -110,11 +122,14 @@ class S3Upload:
             headers={"content-md5": md5_text(digests.md5)},
             body=content.chunks,
         )
-        etag = response.headers.get("etag", "").strip('"')
-        md5 = digests.md5.hex()
-        is_md5 = _MD5.fullmatch(etag) is not None and not is_encrypted(response.headers)
-        if not etag or (is_md5 and etag != md5):
-            raise TransientError(f"write part {part.number} of {self._place()}: the answer's ETag is {etag!r}, not {md5}")
+        etag, md5 = etag_in(response.headers), digests.md5.hex()
+        if not etag:
+            raise TransientError(f"write part {part.number} of {self._place()}: the answer has no ETag")
+        if etag != md5 and is_md5(etag, response.headers):
+            raise DamagedError(
+                f"write part {part.number} of {self._place()}: {md5} was sent, the ETag of what is there is {etag}"
+                " (or it is no md5: then this server cannot be trusted with parts)"
+            )
         return self._done(PartDone(part.number, etag, md5, digests.crc32c))
 
     async def copy_part(self, source: Store, info: ObjectInfo, part: Part) -> PartDone:
@@ -140,7 +155,7 @@ class S3Upload:
         place = f"copy part {part.number} to {self._place()}"
         root = parse_xml(response.body)
         if root is None:
-            if not response.body and response.headers.get("etag", "").strip('"') == _EMPTY_MD5:
+            if not response.body and etag_in(response.headers) == _EMPTY_MD5:
                 raise PermanentError(f"{place}: the server cannot copy parts", code="copy-part-unsupported")
             raise TransientError(f"{place}: {response.size} bytes came that are no S3 answer")
         if root.tag == "Error":
@@ -184,22 +199,29 @@ class S3Upload:
         etag = s3_xml.etag_of(root)
         if etag and self._wire.session.endpoint.partition:
             return Written(etag, version_of(response.headers), self._size)
-        written = await self._look(parts, digests, answered=bool(etag))
+        written = await self._look(parts, digests, answered=etag)
+        if written is None and etag:
+            raise ConditionError(f"complete {self._place()}: somebody else's object is there right after ours was completed")
         if written is None:
             raise TransientError(f"complete {self._place()}: neither an ETag came nor is the object there")
         return written
 
-    async def _look(self, parts: tuple[PartDone, ...], digests: Digests | None, *, answered: bool = False) -> Written | None:
-        """The destination, if it is what this upload makes; after a proper answer its size is enough."""
+    async def _look(self, parts: tuple[PartDone, ...], digests: Digests | None, *, answered: str = "") -> Written | None:
+        """The destination, if it is what this upload makes: by an ETag, else by the nonce in our stamp."""
         found = await self._stat(self._key)
         if found is None or found.size != self._size:
             return None
-        expected = {digests.md5.hex()} if digests else set()
+        expected = {answered, digests.md5.hex() if digests else ""} - {""}
         if all(_MD5.fullmatch(part.etag) for part in parts):
             expected.add(multipart_etag([bytes.fromhex(part.etag) for part in parts]))
-        if not answered and found.etag not in expected:
+        if found.etag not in expected and not self._has_our_stamp(found):
             return None
         return Written(found.etag, found.version, found.size)
+
+    def _has_our_stamp(self, found: ObjectInfo) -> bool:
+        text = Metadata.from_json(found.metadata).user.get(STAMP_KEY) if found.metadata else None
+        stamp = Stamp.parse(text) if text else None
+        return stamp is not None and bool(stamp.nonce) and stamp.nonce == self._state.nonce
 
     async def abort(self) -> None:
         """See `Upload.abort`."""
@@ -215,13 +237,15 @@ class S3Upload:
             UploadGoneError: the upload does not exist any more.
         """
         held: dict[int, s3_xml.ListedPart] = {}
-        marker: str | None = "0"
+        marker: str | None = "0"  # parts are asked for after this number
         while marker is not None:
             query = (("part-number-marker", marker), ("uploadId", self._state.id))
             _, root = await self._wire.send_xml(
                 s3_errors.LIST_PARTS, "GET", self._key, query=query if marker != "0" else query[1:]
             )
-            parts, marker = s3_xml.read_parts(root)
+            before, (parts, marker) = int(marker), s3_xml.read_parts(root)
+            if marker is not None and int(marker) <= before:
+                raise TransientError(f"list parts of {self._place()}: the list does not come on after part {before}")
             held.update((part.number, part) for part in parts)
         self._parts = {
             number: part
@@ -240,5 +264,18 @@ class S3Upload:
 
 def version_of(headers: Mapping[str, str]) -> str | None:
     """The version id of an answer; the "null" version is none, since a later write replaces it in place."""
-    version = headers.get("x-amz-version-id")
-    return None if version in {None, "", "null"} else version
+    version = headers.get("x-amz-version-id", "")
+    if not is_text(version):
+        raise TransientError("the version id of an answer is damaged")
+    return None if version in {"", "null"} else version
+
+
+def etag_in(headers: Mapping[str, str]) -> str:
+    """The ETag of an answer without quotes; empty where there is none, or none that can be kept."""
+    etag = headers.get("etag", "").strip('"')
+    return etag if is_text(etag) else ""
+
+
+def is_md5(etag: str, headers: Mapping[str, str]) -> bool:
+    """Whether the ETag that answers a write looks like an md5, and the answer does not say that it is something else."""
+    return _MD5.fullmatch(etag) is not None and not is_encrypted(headers)

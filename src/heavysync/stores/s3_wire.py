@@ -7,7 +7,6 @@ asking again (fresh credentials, the right region, the server's clock) is put ri
 
 from __future__ import annotations
 
-import email.utils
 import math
 import re
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from heavysync.errors import FatalError, HeavysyncError, PermanentError, TransientError
 from heavysync.stores import s3_errors
+from heavysync.stores.answers import has_overgrown_xml, moment, without
 from heavysync.stores.sigv4 import encode_path, encode_query
 
 if TYPE_CHECKING:
@@ -101,17 +101,24 @@ class Wire:
         offset = self.session.clock_offset
         path = self._path(endpoint.root, key)
         text = encode_query(query)
-        all_headers = {**self._payer, **headers} if headers else self._payer
-        if signer is not None:
-            now = time.time() + offset
-            all_headers = signer.sign(method, endpoint.host, path, text, all_headers, now=now)
+        plain = {**self._payer, **headers} if headers else self._payer
+
+        def signed() -> Mapping[str, str]:
+            if signer is None:
+                return plain
+            return signer.sign(method, endpoint.host, path, text, plain, now=time.time() + offset)
+
         url = f"{endpoint.origin}{path}?{text}" if text else endpoint.origin + path
         stall_s = self._slow_s if operation.is_slow else None
-        response = await self._door.request(method, url, all_headers, body, limit=limit, stall_s=stall_s)
+        response = await self._door.request(method, url, signed, body, limit=limit, stall_s=stall_s)
         if 200 <= response.status < 300:
             self.bucket_seen_at = time.monotonic()
+            if signer is not None:
+                self.session.accepted(signer)
             return response
-        raise await self.failure(operation, key, response, Sent(signer, endpoint.region, offset))
+        error = await self.failure(operation, key, response, Sent(signer, endpoint.region, offset))
+        self._door.heed(method, error)
+        raise error
 
     async def send_xml(
         self,
@@ -135,13 +142,19 @@ class Wire:
     async def prove(self, operation: Operation, key: str | None, response: Response, body: bytes) -> ET.Element:
         """Parse `body`, what is left to parse of an answer; raises as `send_xml`."""
         root = parse_xml(body)
-        if root is None:
-            raise TransientError(
-                f"{operation.name} {self.place(key)}: {response.status} with {response.size} bytes that are no S3 answer"
-            )
-        if root.tag == "Error":
-            raise await self.failure(operation, key, response, None)
-        return root
+        if root is not None and root.tag != "Error":
+            return root
+        error: HeavysyncError = TransientError(
+            f"{operation.name} {self.place(key)}: {response.status} with {response.size} bytes that are no S3 answer"
+        )
+        if root is not None:
+            error = await self.failure(operation, key, response, None)
+        self.heed("GET" if operation.name.startswith("list") else "POST", error)
+        raise error
+
+    def heed(self, method: str, error: HeavysyncError) -> None:
+        """Let the door know what an answer meant."""
+        self._door.heed(method, error)
 
     def place(self, key: str | None) -> str:
         """Bucket and key, for messages."""
@@ -151,8 +164,9 @@ class Wire:
     async def failure(self, operation: Operation, key: str | None, response: Response, sent: Sent | None) -> HeavysyncError:
         """The error that an answer means, after putting right what can be put right."""
         headers = response.headers
-        text = s3_errors.read_error(headers, response.body)
-        error = s3_errors.error_for(operation, self.place(key), response.status, headers, response.body)
+        body = without(response.body, *self.session.secrets)
+        text = s3_errors.read_error(headers, body)
+        error = s3_errors.error_for(operation, self.place(key), response.status, headers, body)
         if sent is None:
             return error
         kind = s3_errors.classify(response.status, text.code, operation)
@@ -177,10 +191,10 @@ class Wire:
 
     def _set_clock(self, headers: Mapping[str, str], sent: Sent, error: HeavysyncError) -> None:
         """Take the server's clock; if we had it already, there is nothing left to try."""
-        try:
-            offset = email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp() - time.time()
-        except (ValueError, TypeError):
-            raise FatalError(str(error)) from None
+        theirs = moment(headers.get("date"))
+        if theirs is None:
+            raise FatalError(str(error))
+        offset = theirs.timestamp() - time.time()
         if abs(offset - sent.clock_offset) < _SKEW_S:
             raise FatalError(str(error))
         self.session.clock_offset = offset
@@ -198,10 +212,13 @@ class Wire:
 
 
 def parse_xml(body: bytes) -> ET.Element | None:
-    """Parse an answer without its namespace; None where it is no XML, or has a DOCTYPE (no S3 sends one)."""
-    if not body or b"<!DOCTYPE" in body or b"<!ENTITY" in body:
+    """Parse an answer without its namespace; None where it is no XML in UTF-8, or has a DOCTYPE (no S3 sends one)."""
+    if not body or b"<!DOCTYPE" in body or b"<!ENTITY" in body or b"\0" in body or has_overgrown_xml(body):
         return None
     try:
-        return ET.fromstring(_NAMESPACE.sub(b"", body, count=1))  # noqa: S314 - no DOCTYPE, bounded
+        # The encoding is not left to the document (nor, by the "\0" of UTF-16, to the parser): in another one the bytes of a
+        # DOCTYPE would look different.
+        parser = ET.XMLParser(encoding="utf-8")  # noqa: S314 - no DOCTYPE, bounded
+        return ET.fromstring(_NAMESPACE.sub(b"", body, count=1), parser)  # noqa: S314
     except (ET.ParseError, ValueError, LookupError):
         return None

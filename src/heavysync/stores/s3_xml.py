@@ -9,17 +9,19 @@ import itertools
 import operator
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.sax.saxutils import escape
 
 from heavysync.errors import FatalError, TransientError
-from heavysync.objects import Deletion, ObjectInfo, ObjectVersion, Page, PartDone, VersionCursor
+from heavysync.objects import Deletion, ObjectInfo, Page, PartDone
+from heavysync.stores.answers import BIGGEST, number
 
 _S3 = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 # What XML 1.0 can express, even as a reference: https://www.w3.org/TR/xml/#charsets
+_CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\r"))
 _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
 _TEXT_ENTITIES = {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
@@ -47,25 +49,35 @@ Row = tuple[str, str, str, str, str]
 # A row as most servers write it, in one line (AWS, moto) or indented (rclone). It holds no other element, so that a page
 # from which all such rows are taken is as well-formed as the page was.
 _ROW = re.compile(
-    r"<Contents>\s*<Key>([^<&]*)</Key>\s*<LastModified>([^<&]*)</LastModified>\s*"
-    r"""<ETag>(?:&quot;|"|)([^<&"]*)(?:&quot;|"|)</ETag>\s*"""
-    r"(?:<Checksum(?:Algorithm|Type)>[^<&]*</Checksum(?:Algorithm|Type)>\s*)*"
-    r"<Size>([0-9]+)</Size>\s*(?:<StorageClass>([^<&]*)</StorageClass>\s*|)</Contents>"
+    r"<Contents>\s*<Key>([^<&>]*)</Key>\s*<LastModified>([^<&>]*)</LastModified>\s*"
+    r"""<ETag>(?:&quot;|"|)([^<&>"]*)(?:&quot;|"|)</ETag>\s*"""
+    r"(?:<Checksum(?:Algorithm|Type)>[^<&>]*</Checksum(?:Algorithm|Type)>\s*)*"
+    r"<Size>([0-9]{1,19})</Size>\s*(?:<StorageClass>([^<&>]*)</StorageClass>\s*|)</Contents>"
 )
+_STAND_IN = "<Contents/>"
+_LINE_END = re.compile("\r\n?")
 _ROW_PARTS = 6
 
 
 def take_rows(body: bytes) -> tuple[bytes, list[Row]]:
     """Split a page into its rows and the rest, which still has to be proven; three times as fast as a parser.
 
-    Where any row is written in another way, nothing is split off: the parser does it all.
+    In the rest one empty row stands for them all, so that the parser tells whether they were in a good place. Where any
+    row is written in another way, or stands apart, or where XML forbids a character, nothing is split off: the parser does
+    it all.
     """
     try:
-        parts = _ROW.split(body.decode())
+        text = body.decode()
     except UnicodeDecodeError:
         return body, []
-    rest = "".join(parts[::_ROW_PARTS])
-    if "<Contents" in rest or "<!" in rest:
+    parts = _ROW.split(text)
+    between = "".join(parts[_ROW_PARTS:-1:_ROW_PARTS])
+    if len(parts) == 1 or (between and not between.isspace()):
+        return body, []
+    if len(body.translate(None, _CONTROLS)) < len(body) or "\ufffe" in text or "\uffff" in text:
+        return body, []
+    rest = f"{parts[0]}{_STAND_IN}{parts[-1]}"
+    if rest.count("<Contents") > 1 or "<!" in rest:
         return body, []
     columns = [parts[column::_ROW_PARTS] for column in range(1, _ROW_PARTS)]
     return rest.encode(), list(zip(*columns, strict=True))
@@ -80,8 +92,11 @@ def read_page(root: ET.Element, rows: list[Row], scope: Scope) -> Page:
         TransientError: it is no listing, or a piece of one.
         FatalError: keys out of order, outside of what was asked, or not UTF-8.
     """
-    _prove(root, "ListBucketResult", scope)
-    rows = rows or [_parsed_row(row) for row in root.findall("Contents")]
+    prove_listing(root, "ListBucketResult", scope)
+    found = root.findall("Contents")
+    if rows and len(found) != 1:
+        raise TransientError(f"list {scope.place}: the rows of the page are in a wrong place")
+    rows = rows or [_parsed_row(row) for row in found]
     count = root.findtext("KeyCount")
     if (count or "0") != str(len(rows)):
         raise TransientError(f"list {scope.place}: {len(rows)} keys came, KeyCount says {count}")
@@ -94,11 +109,20 @@ def read_page(root: ET.Element, rows: list[Row], scope: Scope) -> Page:
             ObjectInfo(key, int(size), etag, None, None, modified_at, None, storage_class or None)
             for key, (_, modified_at, etag, size, storage_class) in zip(keys, rows, strict=True)
         ]
+        _prove_sizes(objects)
     except ValueError as error:
         raise TransientError(f"list {scope.place}: a row of the page is damaged: {error!r}") from error
-    return _cut(objects, scope, is_truncated=_is_truncated(root, scope))
+    return _cut(objects, scope, is_truncated=is_truncated(root, scope))
 
 
+def _prove_sizes(objects: list[ObjectInfo]) -> None:
+    """Raise ValueError, unless each size is one that an object can have."""
+    sizes = list(map(_SIZE_OF_OBJECT, objects))
+    if sizes and not (min(sizes) >= 0 and max(sizes) <= BIGGEST):
+        raise ValueError(f"a size of {min(sizes) if min(sizes) < 0 else max(sizes)} bytes")
+
+
+_SIZE_OF_OBJECT = operator.itemgetter(1)
 _KEY_OF_ROW, _ETAG_OF_ROW = operator.itemgetter(0), operator.itemgetter(2)
 
 
@@ -107,7 +131,7 @@ def _decoded(root: ET.Element, rows: list[Row], scope: Scope) -> list[str]:
     texts = list(map(_KEY_OF_ROW, rows))
     together = "".join(texts)
     if "%" in together or "+" in together:
-        return list(map(_key_decoder(root, scope), texts))
+        return list(map(key_decoder(root, scope), texts))
     prefix = scope.prefix
     if not prefix:
         return texts
@@ -121,10 +145,10 @@ def _decoded(root: ET.Element, rows: list[Row], scope: Scope) -> list[str]:
 def _prove_order(keys: list[str], scope: Scope) -> None:
     """Every key is above the one before it; code points sort as UTF-8 bytes do."""
     if scope.after is not None and keys and keys[0] <= scope.after:
-        raise _disorder(scope, scope.after, keys[0])
+        raise disorder(scope, scope.after, keys[0])
     if not all(map(operator.lt, keys, keys[1:])):
         before, key = next((a, b) for a, b in itertools.pairwise(keys) if a >= b)
-        raise _disorder(scope, before, key)
+        raise disorder(scope, before, key)
 
 
 def token_after_nothing(root: ET.Element, rows: list[Row]) -> str | None:
@@ -161,98 +185,25 @@ def _cut(objects: list[ObjectInfo], scope: Scope, *, is_truncated: bool) -> Page
     return Page(objects, cursor)
 
 
-class VersionRows(NamedTuple):
-    """A page of ListObjectVersions.
-
-    Attributes:
-        versions: in the order of the document, cut at `until`.
-        cursor: where to go on; None: nothing follows.
-    """
-
-    versions: list[ObjectVersion]
-    cursor: VersionCursor | None
-
-
-def read_versions(root: ET.Element, scope: Scope, after: VersionCursor | None, server_time: str) -> VersionRows:
-    """Read a page of ListObjectVersions: `Version` and `DeleteMarker` rows, interleaved as they come.
-
-    A row became noncurrent when the row before it was created. One whose predecessor is unknown counts from
-    `server_time`: late rather than early.
-    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
-
-    Raises:
-        TransientError: it is no listing.
-        FatalError: keys out of order, outside of what was asked, or not UTF-8.
-    """
-    _prove(root, "ListVersionsResult", scope)
-    decode = _key_decoder(root, scope)
-    versions: list[ObjectVersion] = []
-    previous = (after.key, after.modified_at) if after else ("", "")
-    try:
-        rows = _in_order([_row(child, decode) for child in root if child.tag in _ROWS])
-    except (KeyError, ValueError) as error:
-        raise TransientError(f"list versions of {scope.place}: a row is damaged: {error!r}") from error
-    for row in rows:
-        if row.key == scope.after:
-            continue  # moto lists the marker's own versions again
-        if row.key < max(previous[0], scope.after or ""):
-            raise _disorder(scope, previous[0], row.key)
-        since = previous[1] if previous[0] == row.key and previous[1] else server_time
-        versions.append(row if row.is_live else row._replace(noncurrent_since=since))
-        previous = (row.key, row.modified_at)
-    truncated = _is_truncated(root, scope)
-    if truncated and not rows:
-        raise TransientError(f"list versions of {scope.place}: more is promised after a page without rows")
-    cursor = VersionCursor(rows[-1].key, rows[-1].version, rows[-1].modified_at) if truncated else None
-    if scope.until is not None and versions and versions[-1].key > scope.until:
-        cursor = None
-        versions = [row for row in versions if row.key <= scope.until]
-    return VersionRows(versions, cursor)
-
-
-_ROWS = {"Version", "DeleteMarker"}
-
-
-def _row(row: ET.Element, decode: Callable[[str], str]) -> ObjectVersion:
-    fields = {field.tag: field.text or "" for field in row}
-    is_marker = row.tag == "DeleteMarker"
-    return ObjectVersion(
-        decode(fields["Key"]),
-        fields["VersionId"],
-        {"true": True, "false": False}[fields["IsLatest"]],
-        is_marker,
-        fields["LastModified"],
-        None,
-        0 if is_marker else int(fields["Size"]),
-    )
-
-
-def _in_order(rows: list[ObjectVersion]) -> list[ObjectVersion]:
-    """The rows as they came, unless markers come after all versions (moto): then by key, newest first."""
-    pairs = list(itertools.pairwise(rows))
-    if all(a.key < b.key or (a.key == b.key and not b.is_live) for a, b in pairs):
-        return rows
-    borders = [index for index, (a, b) in enumerate(pairs) if a.is_marker != b.is_marker]
-    disorder = [index for index, (a, b) in enumerate(pairs) if a.key > b.key]
-    if len(borders) != 1 or not set(disorder) <= set(borders):
-        return rows  # the order is the server's own, and wrong
-    rows = sorted(rows, key=lambda row: row.modified_at, reverse=True)
-    return sorted(rows, key=lambda row: (row.key, not row.is_live))
-
-
-def _prove(root: ET.Element, tag: str, scope: Scope) -> None:
+def prove_listing(root: ET.Element, tag: str, scope: Scope) -> None:
+    """Raise what an answer deserves that is no listing, or the one of another place."""
     if root.tag != tag or not root.findtext("Name"):
         raise TransientError(f"list {scope.place}: the answer is no listing but <{root.tag}>")
+    for name, asked in (("Prefix", scope.prefix), ("StartAfter", scope.prefix + (scope.after or ""))):
+        told = root.findtext(name)
+        if told and _LINE_END.sub("\n", asked) not in {told, unquote_plus(told)}:  # some servers encode it, some do not
+            raise TransientError(f"list {scope.place}: {name} {asked!r} was asked for, the answer is about {told!r}")
 
 
-def _is_truncated(root: ET.Element, scope: Scope) -> bool:
+def is_truncated(root: ET.Element, scope: Scope) -> bool:
+    """Whether more follows."""
     text = root.findtext("IsTruncated")
     if text not in {"true", "false"}:
         raise TransientError(f"list {scope.place}: the answer does not say whether it is truncated")
     return text == "true"
 
 
-class _key_decoder:  # noqa: N801 - used as a function
+class key_decoder:  # noqa: N801 - used as a function
     """Decodes the keys of one page and takes the prefix off."""
 
     __slots__ = ("_cut", "_is_encoded", "_scope")
@@ -263,6 +214,7 @@ class _key_decoder:  # noqa: N801 - used as a function
         self._cut = len(scope.prefix)
 
     def __call__(self, text: str) -> str:
+        """The relative key; a FatalError where it is not UTF-8, or not below the prefix."""
         if self._is_encoded and ("%" in text or "+" in text):
             try:
                 text = unquote_plus(text, errors="strict")
@@ -273,11 +225,24 @@ class _key_decoder:  # noqa: N801 - used as a function
         return text[self._cut :]
 
 
-def _disorder(scope: Scope, before: str, key: str) -> FatalError:
+def disorder(scope: Scope, before: str, key: str) -> FatalError:
+    """The error for keys that do not ascend."""
     return FatalError(
         f"list {scope.place}: {key!r} comes after {before!r}: the server does not list in the order of "
         "UTF-8 bytes (directory buckets do not), so nothing can be concluded from its listing"
     )
+
+
+def size_of(text: str | None) -> int:
+    """Bytes, or another number from 0 to 2^63 - 1.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = number(text)
+    if value is None:
+        raise ValueError(f"{(text or '')[:30]!r} is no size")
+    return value
 
 
 def etag_of(root: ET.Element) -> str:
@@ -309,7 +274,7 @@ def read_parts(root: ET.Element) -> tuple[list[ListedPart], str | None]:
         raise TransientError(f"the answer is no list of parts but <{root.tag}>")
     try:
         parts = [
-            ListedPart(int(row.findtext("PartNumber") or ""), etag_of(row), int(row.findtext("Size") or ""))
+            ListedPart(size_of(row.findtext("PartNumber")), etag_of(row), size_of(row.findtext("Size")))
             for row in root.findall("Part")
         ]
     except ValueError as error:

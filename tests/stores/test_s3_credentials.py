@@ -1,0 +1,388 @@
+"""S3 credentials: found where AWS tools look, never passed over when they are broken, renewed once for all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from wire_server import Answer, answer, wire_server
+
+from heavysync.errors import FatalError, HeavysyncError, TransientError
+from heavysync.events import Notice, Recovered, Retrying
+from heavysync.stores.renewal import Patience
+from heavysync.stores.s3_session import S3Options, Session
+
+SECRETS = ("sEcReT", "tOkEn")
+KEYS = "aws_access_key_id = AKIA{0}\naws_secret_access_key = sEcReT{0}\naws_session_token = tOkEn{0}\n"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A machine with no AWS settings but those of the test."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, file in (("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")):
+        monkeypatch.setenv(name, str(tmp_path / file))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return tmp_path
+
+
+def _write(home, number, profile="default"):
+    (home / "credentials").write_text(f"[{profile}]\n{KEYS.format(number)}")
+
+
+def _session(profile=None, **patience):
+    return Session(S3Options(endpoint_url="http://127.0.0.1:1", profile=profile), "bkt", Patience(name="s3://bkt", **patience))
+
+
+def _refusal(profile=None) -> str:
+    """Why a session cannot be opened."""
+    with pytest.raises(FatalError) as caught:
+        asyncio.run(_session(profile).open())
+    told = str(caught.value)
+    assert not any(secret in told for secret in SECRETS), told
+    return told
+
+
+def _helper(home, text, code=0):
+    """A profile with a program that says `text`."""
+    program = home / "helper"
+    program.write_text(f"#!{sys.executable}\nimport sys\nprint({text!r})\nsys.exit({code})\n")
+    program.chmod(program.stat().st_mode | stat.S_IEXEC)
+    (home / "config").write_text(f"[default]\ncredential_process = {program}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[default", "credentials"),
+        ("aws_access_key_id = AKIA\n", "credentials"),
+        (f"\ufeff[default]\n{KEYS.format(1)}", "credentials"),
+        ("[default]\naws_access_key_id = AKIA\n", "aws_secret_access_key"),
+        ("[default]\naws_access_key_id = \naws_secret_access_key = sEcReT\n", "access key id is malformed"),
+        ("[default]\naws_access_key_id = AKIA\naws_secret_access_key = sEc ReT\n", "secret key is malformed"),
+        (f"[default]\n{KEYS.format('é')}", "malformed"),
+        ("\0", "credentials"),
+        ("", "no credentials"),
+        (None, "no credentials"),
+        ("directory", "cannot read"),
+    ],
+)
+def test_broken_file_is_named(home, text, why):
+    """A file that cannot be parsed or read, or whose keys cannot be some, ends the run and is not taken for none."""
+    file = home / "credentials"
+    if text == "directory":
+        file.mkdir()
+    elif text is not None:
+        file.write_text(text)
+
+    assert why in _refusal()
+
+
+@pytest.mark.parametrize("named", ["option", "variable", "file"])
+def test_named_source_without_keys_does_not_lead_to_the_metadata_server(home, monkeypatch, named):
+    """Another identity than the one that was meant could delete what this one may only read."""
+    (home / "config").write_text("[profile mine]\nregion = us-east-1\n")
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    if named == "variable":
+        monkeypatch.setenv("AWS_PROFILE", "mine")
+
+    async def body():
+        async with wire_server(answer(200, b"token")) as metadata:
+            monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url)
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{metadata.url}/role")
+            with pytest.raises(FatalError, match="no credentials in"):
+                await _session("mine" if named == "option" else None).open()
+            return metadata.requests
+
+    assert [] == asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("garbage sEcReT", 0),
+        ("[]", 0),
+        ("", 0),
+        ('{"Version": 1}', 0),
+        ('{"Version": 1, "AccessKeyId": "", "SecretAccessKey": "sEcReT"}', 0),
+        ('{"Version": 1, "AccessKeyId": ["AKIA"], "SecretAccessKey": "sEcReT"}', 0),
+        ('{"Version": 1, "AccessKeyId": "AKIA", "SecretAccessKey": "sEcReT", "Expiration": "soon"}', 0),
+        ("", 3),
+    ],
+)
+def test_helper_program_that_gives_no_keys_is_named(home, text, code):
+    """What it prints is not quoted: it may hold half a secret."""
+    _helper(home, text, code)
+
+    assert "s3://bkt" in _refusal()
+
+
+@pytest.mark.parametrize("command", ["/nowhere/at/all", "/", "'unbalanced"])
+def test_helper_program_that_cannot_be_started_is_no_passing_trouble(home, command):
+    """It would be tried for ever."""
+    (home / "config").write_text(f"[default]\ncredential_process = {command}\n")
+
+    assert "credentials" in _refusal()
+
+
+@pytest.mark.parametrize(
+    "reply", [answer(200, b"<html>Log in</html>"), answer(200, b""), answer(200, b"<AssumeRole"), answer(503)]
+)
+def test_service_of_roles_that_answers_nonsense_passes(home, monkeypatch, reply):
+    """A page of somebody in between says nothing of the credentials."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    _write(home, 1, "base")
+    (home / "config").write_text("[profile role]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = base\n")
+
+    async def body():
+        async with wire_server(reply) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+            with pytest.raises(TransientError):
+                await _session("role").open()
+
+    asyncio.run(body())
+
+
+def test_helper_program_is_asked_again_before_its_keys_end(home, monkeypatch):
+    """Also where they live for seconds only; one question serves all."""
+    counter = home / "counter"
+    program = home / "helper"
+    ends = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    program.write_text(
+        f"#!{sys.executable}\nimport json\nfrom datetime import UTC, datetime, timedelta\n"
+        f"with open({str(counter)!r}, 'a+') as file:\n    file.write('.')\n    file.seek(0)\n    number = len(file.read())\n"
+        "ends = datetime.now(UTC) + timedelta(seconds=2 if number == 1 else 86400)\n"
+        "print(json.dumps({'Version': 1, 'AccessKeyId': f'AKIA{number}', 'SecretAccessKey': 's',"
+        " 'Expiration': ends.isoformat()}))\n"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IEXEC)
+    (home / "config").write_text(f"[default]\ncredential_process = {program}\n")
+
+    async def body():
+        session = _session()
+        await session.open()
+        keys = set()
+        while "AKIA3" not in keys and "AKIA2" not in keys:
+            keys |= {signer.access_key for signer in await asyncio.gather(*(session.signer() for _ in range(64)))}
+            await asyncio.sleep(0.01)
+        keys |= {(await session.signer()).access_key for _ in range(100)}
+        return keys
+
+    keys = asyncio.run(body())
+
+    assert ends
+    assert len(counter.read_text()) == len(keys | {"AKIA1"})
+
+
+def _waiting(home, test, **patience):
+    """Run `test` with a session whose first keys were accepted, and then refused."""
+    told = []
+
+    async def body():
+        session = _session(listener=told.append, **patience)
+        await session.open()
+        signer = await session.signer()
+        session.accepted(signer)
+        await test(session, signer, told)
+
+    _write(home, 1)
+    asyncio.run(body())
+
+
+async def _until(told, kind):
+    while not any(isinstance(event, kind) for event in told):
+        await asyncio.sleep(0.001)
+
+
+def test_static_keys_that_end_wait_for_others_in_their_file(home):
+    """One reads the file again, everybody waits, and it is told which file; then all go on with the new keys."""
+
+    async def test(session, signer, told):
+        renewals = [asyncio.ensure_future(session.renew(signer, "400 ExpiredToken")) for _ in range(30)]
+        others = [asyncio.ensure_future(session.signer()) for _ in range(30)]
+        await _until(told, Retrying)
+        assert not any(task.done() for task in renewals + others)
+        _write(home, 2)
+
+        await asyncio.gather(*renewals)
+        assert {"AKIA2"} == {(await task).access_key for task in others}
+        kinds = [type(event) for event in told]
+        assert (kinds[0], kinds[-1]) == (Notice, Recovered)
+        assert all(str(home / "credentials") in str(event) and "profile default" in str(event) for event in told[:2])
+        assert not any(secret in str(told) for secret in SECRETS)
+
+    _waiting(home, test, grace_s=1.0)
+
+
+def test_fresh_keys_are_found_without_a_wait(home):
+    """Whoever keeps the file up to date does not lose a minute."""
+
+    async def test(session, signer, told):
+        _write(home, 2)
+        await session.renew(signer, "400 ExpiredToken")
+
+        assert (await session.signer()).access_key == "AKIA2"
+        assert Retrying not in map(type, told)
+
+    _waiting(home, test)
+
+
+def test_keys_that_are_refused_as_well_wait_their_turn(home):
+    """New keys that are refused before any success: the file is read again only when the next look is due."""
+
+    async def test(session, signer, told):
+        for number in range(2, 5):
+            _write(home, number)
+            await session.renew(signer, "400 ExpiredToken")
+            signer = await session.signer()
+        assert signer.access_key == "AKIA4"
+        assert [Retrying, Retrying] == [type(event) for event in told if isinstance(event, Retrying)]
+
+    _waiting(home, test, grace_s=0.3)
+
+
+def test_grace_ends_for_everybody(home):
+    """With what to do, and the refused keys sign nothing any more."""
+
+    async def test(session, signer, _told):
+        everybody = [session.renew(signer, "400 ExpiredToken"), *(session.signer() for _ in range(10))]
+        results = await asyncio.gather(*everybody, return_exceptions=True)
+
+        assert {FatalError} == set(map(type, results))
+        assert "renew them and start again" in str(results[0])
+        assert "--auth-grace" in str(results[0])
+        with pytest.raises(FatalError):
+            await session.signer()
+
+    _waiting(home, test, grace_s=0.05)
+
+
+def test_stop_ends_the_wait(home):
+    """For everybody, at once; nothing is signed with the refused keys."""
+    stopping = asyncio.Event()
+
+    async def test(session, signer, told):
+        everybody = asyncio.gather(
+            session.renew(signer, "400 ExpiredToken"), *(session.signer() for _ in range(10)), return_exceptions=True
+        )
+        await _until(told, Retrying)
+        stopping.set()
+
+        assert {TransientError} == set(map(type, await everybody))
+
+    _waiting(home, test, stopping=stopping)
+
+
+def test_keys_of_the_environment_are_not_waited_for(home, monkeypatch):
+    """Nobody can change the environment of a running program."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA9")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sEcReT")
+
+    async def test(session, signer, told):
+        with pytest.raises(FatalError, match=r"environment .*renew them"):
+            await session.renew(signer, "400 ExpiredToken")
+        assert Retrying not in map(type, told)
+
+    _waiting(home, test)
+
+
+def test_keys_refused_before_any_success_are_not_waited_for(home):
+    """A typo ends the run at once."""
+    _write(home, 1)
+
+    async def body():
+        session = _session()
+        await session.open()
+        with pytest.raises(FatalError, match="not accepted: renew them"):
+            await session.renew(await session.signer(), "403 InvalidAccessKeyId")
+
+    asyncio.run(body())
+
+
+def test_profile_that_is_gone_meanwhile_may_come_back(home):
+    """Somebody rewrites the file."""
+
+    async def test(session, signer, told):
+        (home / "credentials").write_text("[default")
+        task = asyncio.ensure_future(session.renew(signer, "400 ExpiredToken"))
+        await _until(told, Retrying)
+        (home / "credentials").unlink()
+        await asyncio.sleep(0.15)
+        _write(home, 2)
+        await task
+
+        assert (await session.signer()).access_key == "AKIA2"
+
+    _waiting(home, test, grace_s=1.0)
+
+
+def test_role_that_cannot_be_assumed_for_now_does_not_spoil_live_keys(home, monkeypatch):
+    """While they live everybody goes on with them; then the service's trouble is everybody's, asked about by one."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    _write(home, 1, "base")
+    (home / "config").write_text("[profile role]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = base\n")
+
+    async def body():
+        ends = datetime.now(UTC) + timedelta(seconds=300)
+        async with wire_server(_role(ends), answer(503)) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+            session = _session("role")
+            await session.open()
+            asked = len(server.requests)
+            session._good_until = 0.0
+            signers = await asyncio.gather(*(session.signer() for _ in range(20)))
+            assert {"ASIA1"} == {signer.access_key for signer in signers}
+            session._signer = None
+            results = await asyncio.gather(*(session.signer() for _ in range(20)), return_exceptions=True)
+            assert {TransientError} == set(map(type, results))
+            return asked, len(server.requests)
+
+    opened, asked = asyncio.run(body())
+
+    assert asked <= opened + 2
+
+
+def _role(ends):
+    keys = {"AccessKeyId": "ASIA1", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": ends.isoformat()}
+    inner = "".join(f"<{name}>{value}</{name}>" for name, value in keys.items())
+    text = f"<AssumeRoleResponse><AssumeRoleResult><Credentials>{inner}</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    return answer(200, text.encode(), content_type="text/xml")
+
+
+def test_stop_ends_a_question_that_is_not_answered(home, monkeypatch):
+    """The service of roles accepts the request and says nothing."""
+    _write(home, 1, "base")
+    (home / "config").write_text("[profile role]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = base\n")
+    stopping = asyncio.Event()
+
+    async def body():
+        async with wire_server(_role(datetime.now(UTC) + timedelta(hours=1)), answer(200, then="hang")) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+            session = _session("role", stopping=stopping)
+            await session.open()
+            signer = await session.signer()
+            session.accepted(signer)
+            server.answers[:] = [Answer(then="hang")]
+            everybody = asyncio.gather(
+                session.renew(signer, "400 ExpiredToken"), *(session.signer() for _ in range(5)), return_exceptions=True
+            )
+            while len(server.requests) < 2:
+                await asyncio.sleep(0.001)
+            stopping.set()
+            return await everybody
+
+    assert {TransientError} == set(map(type, asyncio.run(body())))
+
+
+def test_all_errors_are_ours(home):
+    """JSON that is no keys at all."""
+    for value in ("null", "1", '"x"', json.dumps({"Version": 2})):
+        _helper(home, value)
+        with pytest.raises(HeavysyncError):
+            asyncio.run(_session().open())
