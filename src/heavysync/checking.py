@@ -86,7 +86,7 @@ async def check(
         async with AsyncExitStack() as stack:
             stack.enter_context(owned(directory, "check"))
             job = await stack.enter_async_context(open_job(directory, *ends))
-            opening = open_stores(ends, sides, retry, connections=2 * options.concurrency + 64)
+            opening = open_stores(ends, sides, retry, connections=2 * options.concurrency + 64, listener=listener)
             stores = await stack.enter_async_context(opening)
             return await CheckRun(job, *stores, options, retry, tell).run()
     except StoppedError:

@@ -187,7 +187,8 @@ class Stamp(NamedTuple):
     crc32c: str = ""
 
     def __str__(self) -> str:
-        return f"v1;md5={self.md5};crc32c={self.crc32c};size={self.size};src={self.source_token};n={self.nonce}"
+        token = self.source_token.replace("%", "%25").replace(";", "%3B")  # an ETag is anything that a server likes
+        return f"v1;md5={self.md5};crc32c={self.crc32c};size={self.size};src={token};n={self.nonce}"
 
     @classmethod
     def parse(cls, text: str) -> Stamp | None:
@@ -200,7 +201,7 @@ class Stamp(NamedTuple):
             return None
         return cls(
             size=int(size),
-            source_token=fields["src"],
+            source_token=fields["src"].replace("%3B", ";").replace("%25", "%"),
             nonce=fields.get("n", ""),
             md5=fields.get("md5", ""),
             crc32c=fields.get("crc32c", ""),

@@ -9,13 +9,15 @@ while it writes is its next batch. A row that is claimed when the process dies i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
-from heavysync.events import Finished, Listener
-from heavysync.outcomes import Done, Failed, Outcome, Released, Skipped, Transfer
+from heavysync.events import Finished, Listener, Stuck
+from heavysync.objects import UploadState
+from heavysync.outcomes import Done, Failed, Outcome, Postponed, Released, Skipped, Transfer, outcome_key
 from heavysync.state.queue import Queue
+from heavysync.streaks import Streak
 from heavysync.transfer import Context, SaveUpload, copy_object
 
 CLAIM = 256
@@ -24,8 +26,14 @@ CLAIM = 256
 GATHER_S = 0.05
 """Seconds that the recorder waits for more outcomes before it writes the first; what a kill may cost at most."""
 
+JUDGE_POLL_S = 0.01
+"""Seconds after which a worker looks again whether what has only been refused yet was judged."""
+
 STOP_POLL_S = 0.25
 """Seconds after which a range that waits for more to copy notices that the run stops."""
+
+
+IsProven = Callable[[], Awaitable[bool]]
 
 
 class _Job(NamedTuple):
@@ -42,10 +50,15 @@ class CopyPool:
     Args:
         context: what they copy with.
         inbox: where jobs wait for them.
+        streak: of the same refusal.
+        is_proven: whether some object of finished ranges is in sync.
     """
 
-    def __init__(self, context: Context, inbox: asyncio.Queue[_Job]) -> None:
+    def __init__(self, context: Context, inbox: asyncio.Queue[_Job], streak: Streak, is_proven: IsProven) -> None:
         self.context = context
+        self.streak = streak
+        self.is_proven = is_proven
+        self.stuck: dict[str, Postponed] = {}  # what failed in passing again and again, and has not come through yet
         self._inbox = inbox
 
     async def put(self, transfer: Transfer, save_upload: SaveUpload, report: Callable[[Outcome], None]) -> None:
@@ -54,24 +67,28 @@ class CopyPool:
 
 
 @asynccontextmanager
-async def open_pool(context: Context, *, concurrency: int) -> AsyncIterator[CopyPool]:
+async def open_pool(context: Context, *, concurrency: int, streak: Streak, is_proven: IsProven) -> AsyncIterator[CopyPool]:
     """Start `concurrency` workers; they end with the block, and an error that ends the run ends the block."""
     inbox: asyncio.Queue[_Job] = asyncio.Queue(maxsize=concurrency)
     async with asyncio.TaskGroup() as group:
-        workers = [group.create_task(_work(inbox, context)) for _ in range(concurrency)]
-        yield CopyPool(context, inbox)
+        workers = [group.create_task(_work(inbox, context, streak)) for _ in range(concurrency)]
+        yield CopyPool(context, inbox, streak, is_proven)
         for worker in workers:
             worker.cancel()
 
 
-async def _work(inbox: asyncio.Queue[_Job], context: Context) -> None:
+async def _work(inbox: asyncio.Queue[_Job], context: Context, streak: Streak) -> None:
     stopping = context.retry.stopping
     while True:
         transfer, save_upload, report = await inbox.get()
         if stopping.is_set():
             report(Released(transfer.source.key))
         else:
-            report(await copy_object(transfer, context, save_upload))
+            outcome = await copy_object(transfer, context, save_upload)
+            report(outcome)
+            streak.note(outcome)
+            while streak.is_long and not stopping.is_set():  # noqa: ASYNC110 - so rare that an event would be too much
+                await asyncio.sleep(JUDGE_POLL_S)  # a recorder judges it, and excuses it or ends the run
 
 
 async def copy_range(queue: Queue, pool: CopyPool, *, listed: asyncio.Event, wake: asyncio.Event, listener: Listener) -> None:
@@ -109,11 +126,16 @@ class _RangeCopy:
         self._arrived = asyncio.Event()
         self._outstanding = 0  # claimed and not recorded
         self._fed = False
+        self._ended = False
+        self._times: dict[str, int] = {}  # how often what is stuck was postponed
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._feed())
-            group.create_task(self._record())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._feed())
+                group.create_task(self._record())
+        finally:
+            self._ended = True
 
     def _report(self, outcome: Outcome) -> None:
         self._outbox.append(outcome)
@@ -132,7 +154,7 @@ class _RangeCopy:
                     for left in batch[number:]:
                         self._report(Released(left.source.key))
                     break
-                await self._pool.put(transfer, self._queue.save_upload, self._report)
+                await self._pool.put(transfer, self._save_upload, self._report)
             if not batch:
                 if is_last and self._outstanding == 0:
                     break
@@ -156,10 +178,45 @@ class _RangeCopy:
             batch, self._outbox = self._outbox, []
             if not batch:
                 continue
+            if self._times or any(isinstance(outcome, Postponed) for outcome in batch):
+                batch = [self._weigh(outcome) for outcome in batch]
             await self._queue.settle(batch)
             self._outstanding -= len(batch)
             self._listener(_tally(batch))
             self._wake.set()
+            if self._pool.streak.is_long:
+                await self._judge()
+
+    async def _judge(self) -> None:
+        """All that was copied yet was refused for one reason: does anything show that the reason lies in the objects?
+
+        Raises:
+            FatalError: nothing does.
+        """
+        if not (await self._queue.has_equal() or await self._pool.is_proven()):
+            raise self._pool.streak.error()
+        self._pool.streak.excuse()
+
+    async def _save_upload(self, key: str, state: UploadState | None) -> None:
+        """As `Queue.save_upload`, until the range ends, perhaps by an error, while its workers still are at it."""
+        if self._ended:
+            self._pool.context.retry.stop_now()
+        await self._queue.save_upload(key, state)
+
+    def _weigh(self, outcome: Outcome) -> Outcome:
+        """Keep account of what is stuck; what is so again, though its server carries out requests, is begun anew."""
+        key, stuck = outcome_key(outcome), self._pool.stuck
+        if not isinstance(outcome, Postponed):
+            if not isinstance(outcome, Released):
+                self._times.pop(key, None)
+                stuck.pop(key, None)
+            return outcome
+        before = stuck.get(key)
+        self._times[key] = times = self._times.get(key, 0) + 1
+        stuck[key] = outcome
+        is_up = before is not None and (outcome.answered or 0) > (before.answered or 0)
+        self._listener(Stuck(key, outcome.message, times, outcome.alone or is_up))
+        return outcome._replace(begin_anew=outcome.suspect and (outcome.alone or is_up))
 
 
 def _tally(batch: list[Outcome]) -> Finished:

@@ -6,10 +6,10 @@ Only `sync` calls this, after both listings are complete and the guards have pas
 from __future__ import annotations
 
 from heavysync.errors import ObjectError, TransientError
-from heavysync.events import Deleted, Listener
+from heavysync.events import Deleted, Listener, Stuck
 from heavysync.keyspace import before
 from heavysync.objects import Deletion, DeletionFailure, ObjectInfo
-from heavysync.retry import Retrier
+from heavysync.retry import STUCK_AFTER, Retrier, StuckError
 from heavysync.state.extras import ExtraOutcome, Extras
 from heavysync.stores.base import Store
 
@@ -21,20 +21,34 @@ async def delete_extras(extras: Extras, *, source: Store, destination: Store, re
     """Delete what `extras` holds of a range; answer False if the run stopped first. Can be repeated at any time.
 
     A key that the source has again is kept. An object that somebody wrote since it was listed is left alone and recorded
-    as failed.
+    as failed. One that fails in passing again and again waits until all others are done.
     """
     await extras.find()
     limit = min(BATCH, destination.limits.delete_batch)
-    after: str | None = None
-    while batch := await extras.pending(after, limit):
-        if retry.stopping.is_set():
-            return False
-        after = batch[-1].key
-        outcomes = await _delete(source, destination, retry, batch)
-        await extras.settle(outcomes)
-        deleted = sum(1 for outcome in outcomes if outcome.status == "deleted")
-        failed = sum(1 for outcome in outcomes if outcome.status == "failed")
-        listener(Deleted(deleted, failed))
+    bounded = retry.bounded(STUCK_AFTER)
+    times, are_left = 0, True
+    while are_left:
+        times, are_left = times + 1, False
+        after: str | None = None
+        while batch := await extras.pending(after, limit):
+            if retry.stopping.is_set():
+                return False
+            after = batch[-1].key
+            outcomes, stuck = await _delete(source, destination, bounded, batch)
+            await extras.settle(outcomes)
+            deleted = sum(1 for outcome in outcomes if outcome.status == "deleted")
+            failed = sum(1 for outcome in outcomes if outcome.status == "failed")
+            listener(Deleted(deleted, failed))
+            if stuck is not None:
+                are_left = True
+                listener(
+                    Stuck(
+                        batch[-1].key if len(batch) == 1 else f"{len(batch) - len(outcomes)} deletions",
+                        str(stuck),
+                        times,
+                        stuck.alone,
+                    )
+                )
     return True
 
 
@@ -58,7 +72,9 @@ async def _present(source: Store, keys: list[str]) -> set[str]:
     return found.intersection(keys)
 
 
-async def _delete(source: Store, destination: Store, retry: Retrier, infos: list[ObjectInfo]) -> list[ExtraOutcome]:
+async def _delete(
+    source: Store, destination: Store, retry: Retrier, infos: list[ObjectInfo]
+) -> tuple[list[ExtraOutcome], StuckError | None]:
     """Delete objects as they were listed; before each attempt the source is asked for those still owed."""
     outcomes: dict[str, ExtraOutcome] = {}
     owed = infos
@@ -71,16 +87,20 @@ async def _delete(source: Store, destination: Store, retry: Retrier, infos: list
         failures = await destination.delete([Deletion(info.key, listed=info) for info in owed]) if owed else []
         outcomes.update((info.key, ExtraOutcome(info.key, "deleted")) for info in owed)
         outcomes.update((failure.key, _failed(failure)) for failure in failures)
-        again = {failure.key for failure in failures if failure.transient}
+        again = {failure.key: failure for failure in failures if failure.transient}
         owed = [info for info in owed if info.key in again]
         if owed:
-            raise TransientError(f"delete {owed[0].key}: {failures[0].code}: {failures[0].message}")
+            first = again[owed[0].key]
+            raise TransientError(f"delete {first.key}: {first.code}: {first.message}")
 
     try:
         await retry("delete", step)
+    except StuckError as error:
+        left = {info.key for info in owed}
+        return [outcome for key, outcome in outcomes.items() if key not in left], error
     except ObjectError as error:
         outcomes.update((info.key, ExtraOutcome(info.key, "failed", error.code, str(error))) for info in owed)
-    return list(outcomes.values())
+    return list(outcomes.values()), None
 
 
 def _failed(failure: DeletionFailure) -> ExtraOutcome:

@@ -16,9 +16,11 @@ from heavysync.planning import find_borders
 from heavysync.purging import Purger
 from heavysync.retry import Retrier, StoppedError
 from heavysync.state.inventory import SideName
-from heavysync.state.job import Job, PlannedRange, Run, Totals
+from heavysync.state.job import Job, Phase, PlannedRange, Run, Totals
 from heavysync.state.ranges import RangeState, open_range
 from heavysync.stores.base import Store
+from heavysync.streaks import SYSTEMATIC
+from heavysync.transfer import abort_abandoned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,7 @@ class Engine:
         on_listed: is called when a range is completely listed.
         purge_days: threshold of `purge`.
         null_is_safe: see `Purger`.
+        retry_failed: take up again what failed before the run was interrupted.
     """
 
     job: Job
@@ -48,6 +51,7 @@ class Engine:
     on_listed: Callable[[], None]
     purge_days: float = 0.0
     null_is_safe: bool = False
+    retry_failed: bool = False
 
     async def cut(self, planned: PlannedRange) -> tuple[PlannedRange, int]:
         """Cut a range that was handed back into the pieces it should have; answer the first, and how many there are."""
@@ -66,6 +70,8 @@ class Engine:
         """List a range on both sides and copy what is owed; answer False if the run stopped first."""
         async with self._open(planned) as state:
             listed, wake = asyncio.Event(), asyncio.Event()
+            if self.run.resumed:
+                await state.queue.take_up(None if self.retry_failed else SYSTEMATIC)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._list(state, planned, most, hand_back, listed, wake))
@@ -80,8 +86,8 @@ class Engine:
                 if await state.queue.owed():
                     return False
                 await state.queue.forget_stale_proofs()
-            await state.sync()  # the plan must not know more than the file does, whatever happens to the power
-            await self.job.advance(planned.range, before="planned", after="copied", totals=await totals_of(state))
+                await abort_abandoned(state.abandoned, self.destination, listener=self.listener, stopping=self.retry.stopping)
+            await self._advance(state, planned, "planned", "copied")
         return True
 
     async def _list(
@@ -110,12 +116,14 @@ class Engine:
             listener=self.listener,
         )
         async with self._open(planned, listed=True) as state:
+            if self.retry_failed:
+                await state.extras.take_up()
             try:
                 if not await step(state.extras):
                     return False
             except StoppedError:
                 return False
-            await self.job.advance(planned.range, before="copied", after="deleted", totals=await totals_of(state))
+            await self._advance(state, planned, "copied", "deleted")
         return True
 
     async def purge(self, planned: PlannedRange) -> bool:
@@ -128,15 +136,22 @@ class Engine:
             null_is_safe=self.null_is_safe,
         )
         async with self._open(planned, listed=True) as state:
+            if self.retry_failed:
+                await state.extras.purge_again()
             if not await purger.run(state.extras, planned.span):
                 return False
-            await self.job.advance(planned.range, before="deleted", after="purged", totals=await totals_of(state))
+            await self._advance(state, planned, "deleted", "purged")
         return True
+
+    async def _advance(self, state: RangeState, planned: PlannedRange, before: Phase, after: Phase) -> None:
+        """Record in the plan that a pass is finished, which must not know more than the file, whatever happens to the power."""
+        await state.sync()
+        await self.job.advance(planned.range, before=before, after=after, totals=await totals_of(state))
 
     def _open(self, planned: PlannedRange, *, listed: bool = False) -> AbstractAsyncContextManager[RangeState]:
         parent = None if planned.parent is None else self.job.range_file(planned.parent)
         return open_range(
-            self.job.range_file(planned.range), run=self.run.number, span=planned.span, parent=parent, listed=listed
+            self.job.range_file(planned.range), run=self.run.mark, span=planned.span, parent=parent, listed=listed
         )
 
 

@@ -84,9 +84,11 @@ class Changed(NamedTuple):
 
     Attributes:
         source: what is there now.
+        destination: a copy of the listed content that was found there: what comes now replaces it. None: as it was listed.
     """
 
     source: ObjectInfo
+    destination: ObjectInfo | None = None
 
 
 class Released(NamedTuple):
@@ -99,4 +101,29 @@ class Released(NamedTuple):
     key: str
 
 
-Outcome = Done | Skipped | Failed | Changed | Released
+class Postponed(NamedTuple):
+    """It failed in passing again and again: to the end of the queue with it, so that it holds nobody up.
+
+    Attributes:
+        key: which.
+        message: the last failure.
+        suspect: an unfinished upload of it may be what is wrong.
+        alone: others went through meanwhile.
+        answered: requests that the server had carried out by then; None: not known.
+        begin_anew: the upload is not to be continued.
+    """
+
+    key: str
+    message: str
+    suspect: bool
+    alone: bool
+    answered: int | None = None
+    begin_anew: bool = False
+
+
+Outcome = Done | Skipped | Failed | Changed | Released | Postponed
+
+
+def outcome_key(outcome: Outcome) -> str:
+    """Which object an outcome is about."""
+    return outcome.source.key if isinstance(outcome, Changed) else outcome.key

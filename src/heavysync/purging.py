@@ -16,7 +16,7 @@ from heavysync.events import Deleted, Listener
 from heavysync.keyspace import KeyRange
 from heavysync.objects import Deletion, ObjectVersion, VersionCursor, VersionPage
 from heavysync.retry import Retrier, StoppedError
-from heavysync.state.extras import Extras, PurgeProgress
+from heavysync.state.extras import PURGE_FAILURES, Extras, PurgeFailure, PurgeProgress, PurgeStep
 from heavysync.stores.base import Store
 
 
@@ -25,7 +25,7 @@ class _Step(NamedTuple):
 
     page: VersionPage
     deleted: int
-    failed: int
+    failures: list[PurgeFailure]
 
 
 class Purger:
@@ -50,24 +50,17 @@ class Purger:
         """Purge the range; answer False if the run stopped first. Goes on where an earlier attempt was."""
         progress = await extras.purge_progress()
         try:
-            while True:
+            while progress.step == "versions":
                 step = await self._retry("purge", partial(self._page, span, progress.cursor))
-                self._listener(Deleted(step.deleted, step.failed))
-                is_last = step.page.cursor is None
-                progress = PurgeProgress(
-                    step.page.cursor or progress.cursor,
-                    progress.markers_seen or any(v.is_live and v.is_marker for v in step.page.versions),
-                    progress.purged + step.deleted,
-                    progress.failed + step.failed,
-                )
-                await extras.save_purge(progress)
-                if is_last:
-                    break
-                if self._retry.stopping.is_set():
+                self._listener(Deleted(step.deleted, len(step.failures)))
+                progress = _after(progress, step)
+                await extras.save_purge(progress, step.failures)
+                if progress.step == "versions" and self._retry.stopping.is_set():
                     return False
-            if progress.markers_seen:
-                deleted, failed = await self._retry("purge markers", partial(self._markers, span))
-                await extras.save_purge(progress._replace(purged=progress.purged + deleted, failed=progress.failed + failed))
+            if progress.step == "markers":
+                deleted, failures = await self._retry("purge markers", partial(self._markers, span))
+                purged, failed = progress.purged + deleted, progress.failed + len(failures)
+                await extras.save_purge(progress._replace(purged=purged, failed=failed, step="done"), failures)
         except StoppedError:
             return False
         return True
@@ -77,8 +70,8 @@ class Purger:
         page = await self._store.list_versions_page(cursor, span.lo, span.hi)
         cutoff = self._cutoff(page.server_time)
         victims = [version for version in page.versions if self._is_old(version, cutoff)]
-        deleted, failed = await self._delete(victims)
-        return _Step(page, deleted, failed)
+        failures = await self._delete(victims)
+        return _Step(page, len(victims) - len(failures), failures)
 
     def _is_old(self, version: ObjectVersion, cutoff: datetime) -> bool:
         if version.is_live or version.noncurrent_since is None:
@@ -87,9 +80,10 @@ class Purger:
             return False
         return parse_time(version.noncurrent_since) < cutoff
 
-    async def _markers(self, span: KeyRange) -> tuple[int, int]:
+    async def _markers(self, span: KeyRange) -> tuple[int, list[PurgeFailure]]:
         """Delete live delete markers that are old and the only version of their key."""
-        deleted = failed = 0
+        deleted = 0
+        failures: list[PurgeFailure] = []
         cursor: VersionCursor | None = None
         group: list[ObjectVersion] = []
         while True:
@@ -100,14 +94,16 @@ class Purger:
                 if group and group[0].key != version.key:
                     victims += self._expired(group, cutoff)
                     group = []
-                group.append(version)
+                if len(group) < 2:  # one key may have millions of versions; two of them are enough
+                    group.append(version)
             cursor = page.cursor
             if cursor is None:
                 victims += self._expired(group, cutoff)
-            done = await self._delete(victims)
-            deleted, failed = deleted + done[0], failed + done[1]
+            refused = await self._delete(victims)
+            deleted += len(victims) - len(refused)
+            failures += refused[:PURGE_FAILURES]
             if cursor is None:
-                return deleted, failed
+                return deleted, failures
 
     def _expired(self, group: list[ObjectVersion], cutoff: datetime) -> list[ObjectVersion]:
         is_alone = len(group) == 1 and group[0].is_live and group[0].is_marker
@@ -115,20 +111,35 @@ class Purger:
             return []
         return group if parse_time(group[0].modified_at) < cutoff else []
 
-    async def _delete(self, victims: list[ObjectVersion]) -> tuple[int, int]:
-        """Delete versions by their ids; answer how many were and how many could not be."""
-        failed = 0
+    async def _delete(self, victims: list[ObjectVersion]) -> list[PurgeFailure]:
+        """Delete versions by their ids; answer those that could not be."""
+        refused: list[PurgeFailure] = []
         limit = self._store.limits.delete_batch
         for start in range(0, len(victims), limit):
             batch = [Deletion(victim.key, victim.version) for victim in victims[start : start + limit]]
             failures = await self._store.delete(batch)
-            if any(failure.transient for failure in failures):
-                raise TransientError(f"purge {failures[0].key}: {failures[0].code}: {failures[0].message}")
-            failed += len(failures)
-        return len(victims) - failed, failed
+            for failure in failures:
+                if failure.transient:
+                    raise TransientError(f"purge {failure.key}: {failure.code}: {failure.message}")
+                words = f"purge version {failure.version} of {failure.key}: {failure.message}"
+                refused.append(PurgeFailure(failure.key, failure.version or "", failure.code, words))
+        return refused
 
     def _cutoff(self, server_time: str) -> datetime:
         return parse_time(server_time) - timedelta(days=self._days)
+
+
+def _after(progress: PurgeProgress, step: _Step) -> PurgeProgress:
+    """How far purging has come when a page is dealt with."""
+    markers_seen = progress.markers_seen or any(v.is_live and v.is_marker for v in step.page.versions)
+    then: PurgeStep = "markers" if markers_seen else "done"
+    return PurgeProgress(
+        step.page.cursor or progress.cursor,
+        markers_seen,
+        progress.purged + step.deleted,
+        progress.failed + len(step.failures),
+        "versions" if step.page.cursor is not None else then,
+    )
 
 
 def parse_time(text: str) -> datetime:

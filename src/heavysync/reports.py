@@ -75,6 +75,7 @@ async def find_troubles(job: Job, run: Run) -> list[Trouble]:
                 Trouble(key, status, code or "", message or "")
                 for key, status, code, message in await state.extras.failures(TOLD)
             ]
+            found += [Trouble(key, "failed", code, words) for key, _, code, words in await state.extras.purge_failures(TOLD)]
     return sorted(found, key=lambda trouble: (trouble.status, trouble.key))[:TOLD]
 
 
@@ -111,4 +112,4 @@ async def _ranges(job: Job) -> AsyncIterator[PlannedRange]:
 
 def _open(job: Job, run: Run, planned: PlannedRange) -> AbstractAsyncContextManager[RangeState]:
     parent = None if planned.parent is None else job.range_file(planned.parent)
-    return open_range(job.range_file(planned.range), run=run.number, span=planned.span, parent=parent)
+    return open_range(job.range_file(planned.range), run=run.mark, span=planned.span, parent=parent)

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from heavysync.objects import BucketInfo
 from heavysync.opening import look_at_bucket, open_stores, parse_ends
 from heavysync.options import SyncOptions
 from heavysync.pacing import ByteBudget
-from heavysync.reports import Planned, Status, SyncReport, find_troubles, tell_plan
-from heavysync.retry import BASE_S, Retrier, StoppedError
+from heavysync.reports import TOLD, Planned, Status, SyncReport, find_troubles, tell_plan
+from heavysync.retry import BASE_S, STUCK_AFTER, Retrier, StoppedError
 from heavysync.runners.inline import InlineRunner
 from heavysync.state.directory import default_directory, owned
 from heavysync.state.job import Job, PlannedRange, Run, Totals, open_job
+from heavysync.state.queue import Trouble
 from heavysync.stores.base import Store
+from heavysync.streaks import MARK, Streak
 from heavysync.transfer import Context
 
 
@@ -68,6 +71,7 @@ async def sync(
                 connections=2 * options.concurrency + 64,  # one a worker, more for parts of large objects and for listers
                 storage_class=options.storage_class,
                 copy_tags=options.tags,
+                listener=listener,
             )
             async with open_job(directory, *ends) as job, opening as stores:
                 return await SyncRun(job, *stores, options, retry, listener).run(planned)
@@ -96,11 +100,18 @@ class SyncRun:
         self._retry = retry
         self._listener = listener
         self._unlisted = 0  # ranges of the present pass
+        self._stuck: list[Trouble] = []
+        self._changed: list[str] = []  # before the run began
 
     async def run(self, planned: Callable[[Planned], None] | None) -> SyncReport:
         """The passes in order."""
         options = self._options
-        bucket = await self._prepare()
+        try:
+            bucket = await self._prepare()
+        except StoppedError:
+            if not self._changed:
+                raise
+            raise StoppedEarlyError(f"stopped while the buckets were looked at; {', '.join(self._changed)}") from None
         run = await self._job.begin(
             meaning={
                 **options.meaning(),
@@ -110,6 +121,7 @@ class SyncRun:
             options=options.describe(),
             dry_run=options.dry_run,
             restart=options.restart,
+            retry_failed=options.retry_failed,
         )
         try:
             status, message = await self._passes(run, bucket)
@@ -120,7 +132,8 @@ class SyncRun:
         totals = await self._job.totals()
         if options.dry_run and planned is not None and status != "stopped":
             await tell_plan(self._job, run, planned, delete=options.delete)
-        troubles = await find_troubles(self._job, run) if totals.failed or totals.skipped or totals.delete_failed else []
+        is_troubled = totals.failed or totals.skipped or totals.delete_failed or totals.purge_failed
+        troubles = await find_troubles(self._job, run) if is_troubled else []
         await self._job.finish(run, status=status, message=message, totals=totals)
         return SyncReport(
             status=status,
@@ -129,14 +142,17 @@ class SyncRun:
             dry_run=options.dry_run,
             totals=totals,
             message=message,
-            troubles=troubles,
+            troubles=self._stuck + troubles,
             state=self._job.directory,
         )
 
     async def _passes(self, run: Run, bucket: BucketInfo) -> tuple[Status, str]:
         options = self._options
+        if lost := await self._job.plan_lost():
+            self._listener(Notice(f"state files of {lost} ranges are missing: these are listed anew"))
         runner = InlineRunner(self._job, at_once=options.ranges_at_once, stopping=self._retry.stopping)
-        async with self._pool() as pool:
+        streak = Streak(is_watched=not (await self._job.message(run)).startswith(MARK))
+        async with self._pool(streak) as pool:
             engine = Engine(
                 job=self._job,
                 run=run,
@@ -148,10 +164,12 @@ class SyncRun:
                 on_listed=lambda: self._count_unlisted(-1),
                 purge_days=options.purge_noncurrent,
                 null_is_safe=bucket.versioning == "enabled",
+                retry_failed=options.retry_failed,
             )
             self._listener(PhaseStarted("list and copy"))
             self._count_unlisted((await self._job.count_ranges()).get("planned", 0))
             if not await runner.run("planned", partial(self._copy, engine, runner)):
+                self._stuck = stuck_troubles(pool)
                 return "stopped", "stopped while listing and copying"
         totals = await self._job.totals()
         try:
@@ -172,7 +190,11 @@ class SyncRun:
                 return "stopped", "stopped while purging"
         else:
             await self._job.skip_pass(before="deleted", after="purged")
-        return self._verdict(await self._job.totals(), may_delete=may_delete)
+        status, message = self._verdict(await self._job.totals(), may_delete=may_delete)
+        if run.reopened and status == "done":
+            began = datetime.fromtimestamp(run.started_at, UTC)
+            message += f" with what was listed when run {run.number} began, {began:%Y-%m-%d %H:%M} UTC"
+        return status, message
 
     async def _copy(self, engine: Engine, runner: InlineRunner, planned: PlannedRange) -> bool:
         """List and copy a range; what it hands back becomes a range of its own."""
@@ -199,7 +221,7 @@ class SyncRun:
             self._listener(ListingDone())
 
     @asynccontextmanager
-    async def _pool(self) -> AsyncIterator[CopyPool | None]:
+    async def _pool(self, streak: Streak) -> AsyncIterator[CopyPool | None]:
         options = self._options
         if options.dry_run:
             yield None
@@ -207,14 +229,19 @@ class SyncRun:
         context = Context(
             source=self._source,
             destination=self._destination,
-            retry=self._retry,
+            retry=self._retry.bounded(STUCK_AFTER),
             budget=ByteBudget(options.memory),
             moved=lambda size: self._listener(Moved(size)),
             server_side=options.server_side_copy and self._source.copy_domain == self._destination.copy_domain,
             part_size=options.part_size,
             tags=options.tags,
         )
-        async with open_pool(context, concurrency=options.concurrency) as pool:
+
+        async def is_proven() -> bool:
+            totals = await self._job.totals()
+            return totals.source_objects > totals.to_copy or totals.copied > 0
+
+        async with open_pool(context, concurrency=options.concurrency, streak=streak, is_proven=is_proven) as pool:
             yield pool
 
     async def _prepare(self) -> BucketInfo:
@@ -231,10 +258,12 @@ class SyncRun:
             if not options.create_bucket or options.dry_run:
                 raise FatalError(f"destination bucket of {there} does not exist: create it, or give --create-bucket") from error
             create = partial(self._destination.create_bucket, options.bucket_location, options.storage_class)
-            await self._retry(f"create {there}", create)
+            await self._change(f"create {there}", create, f"{there} may have been created", f"{there} was created")
             bucket = await self._retry(f"look at {there}", self._destination.read_bucket)
         if options.enable_versioning and bucket.versioning != "enabled" and not options.dry_run:
-            await self._retry(f"enable versioning of {there}", self._destination.enable_versioning)
+            what = f"versioning of {there}"
+            enable = self._destination.enable_versioning
+            await self._change(f"enable {what}", enable, f"{what} may have been enabled", f"{what} was enabled")
             self._listener(
                 Notice(f"versioning of {there} is on from now; S3 may need 15 minutes, GCS 30 s until it holds for every write")
             )
@@ -244,6 +273,12 @@ class SyncRun:
         if options.purge_noncurrent > 0 and bucket.versioning == "off":
             self._listener(Notice(f"{there} has no versioning, so there is nothing to purge"))
         return bucket
+
+    async def _change(self, operation: str, step: Callable[[], Awaitable[None]], perhaps: str, done: str) -> None:
+        """Change the destination bucket, and keep in words what was changed: the answer may be lost, or the run be stopped."""
+        self._changed.append(perhaps)
+        await self._retry(operation, step)
+        self._changed[-1] = done
 
     def _guard(self, totals: Totals) -> bool:
         """Whether the deleting pass may run.
@@ -284,3 +319,9 @@ class SyncRun:
                 f"in sync, but for {totals.extra} destination objects that the source does not have",
             )
         return "done", "in sync"
+
+
+def stuck_troubles(pool: CopyPool | None) -> list[Trouble]:
+    """The first objects that were still stuck when the run was stopped."""
+    stuck = sorted(pool.stuck.values())[:TOLD] if pool else []
+    return [Trouble(one.key, "stuck", "stuck", one.message) for one in stuck]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from heavysync.errors import FatalError, NotFoundError, PermanentError, TransientError, UsageError
-from heavysync.events import Finished, Listed, ListingDone, Retrying
+from heavysync.events import Finished, Listed, ListingDone, Notice, Retrying
 from heavysync.objects import Metadata
 from heavysync.options import MaxDelete
 from heavysync.retry import StoppedError
-from pairs import KIB, SMALL_S3, Pair
+from pairs import KIB, SMALL_S3, Pair, contents
 
 MIB = 1 << 20
 KINDS = [("s3", "gs"), ("gs", "s3"), ("s3", "s3"), ("gs", "gs")]
@@ -701,8 +702,9 @@ def test_corrupt_multipart_source_is_noticed(tmp_path: Path) -> None:
     assert pair.destination.bucket.live("parts") is None
 
 
-def test_lost_range_file_ends_the_run(tmp_path: Path) -> None:
-    """Where the plan says "listed" and the file does not, nothing is concluded, nothing is deleted."""
+@pytest.mark.parametrize("kind", ["missing", "empty", "of another run"])
+def test_range_whose_file_is_lost_is_listed_anew(kind: str, tmp_path: Path) -> None:
+    """Where the plan says "listed" and the file does not, nothing is concluded; without the file the run goes on."""
     pair = Pair(tmp_path / "s")
     pair.fill(20)
     pair.run()
@@ -716,12 +718,24 @@ def test_lost_range_file_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="access denied"):
         pair.run()
     pair.destination.fault = None
-    for path in (tmp_path / "s" / "ranges").iterdir():
-        path.unlink()
+    path = tmp_path / "s" / "ranges" / "000001.db"
+    if kind == "of another run":
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("UPDATE span SET run = run - 1")
+            db.commit()
+    elif kind == "empty":
+        path.write_bytes(b"")
+    if kind != "missing":
+        with pytest.raises(FatalError, match="000001.db: .*move it away and start again"):
+            pair.run()
+        assert "dir1/key-000001" in contents(pair.destination)
+    path.unlink()
 
-    with pytest.raises(FatalError, match="--restart"):
-        pair.run()
-    assert pair.run(restart=True).totals.deleted == 1
+    report = pair.run()
+
+    assert (report.resumed, report.totals.deleted, report.totals.copied) == (True, 1, 0)
+    assert any("are listed anew" in event.text for event in pair.events if isinstance(event, Notice))
+    pair.assert_equal()
 
 
 def test_narrower_range_file_begins_again(tmp_path: Path) -> None:

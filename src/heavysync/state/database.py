@@ -6,6 +6,7 @@ nothing, also when the caller is cancelled meanwhile (then it still happens, as 
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -37,13 +38,23 @@ APPLICATION_ID = 0x48537963
 
 _ADVICE = {
     "SQLITE_FULL": "the disk is full: make room and start again, nothing that was committed is lost",
-    "SQLITE_IOERR": "the disk reports errors: mend it and start again",
+    "SQLITE_IOERR_CORRUPTFS": "the file system is damaged: mend it and start again",
+    "SQLITE_IOERR": (
+        "the disk reports errors (or a quota or a limit on file sizes is reached): mend that and start again, "
+        "nothing that was committed is lost"
+    ),
     "SQLITE_READONLY": "it cannot be written: check its permissions",
-    "SQLITE_CANTOPEN": "it cannot be opened: check the permissions of the state directory",
-    "SQLITE_CORRUPT": "the file is damaged: move it away and start with --restart",
-    "SQLITE_NOTADB": "it is not a state file of heavysync: move it away and start with --restart",
+    "SQLITE_CANTOPEN": "it cannot be opened: check the permissions of the state directory, and the room on its disk",
+    "SQLITE_NOTADB": "it is not a state file of heavysync: ",
+    "SQLITE_CORRUPT": "the file is damaged, or the disk cannot read it: ",
     "SQLITE_BUSY": "another program holds it locked",
 }
+_MOVE_AWAY = "move it away and start again: "
+_LOST = {
+    True: "both sides are listed anew, and the record of earlier runs and checks is lost",
+    False: "the keys that it spoke for are listed anew",
+}
+"""What it means to do without a file, by whether it is job.db. A file of a range may be missing at any time."""
 
 
 class Database:
@@ -97,6 +108,7 @@ class Database:
                 db.execute("COMMIT")
             finally:
                 db.execute("PRAGMA synchronous = NORMAL")
+            sync_directory(self.path.parent)  # SQLite does it only where this very process had made the file of the WAL
 
         await self._run(work)
 
@@ -106,7 +118,7 @@ class Database:
             # aiosqlite's public calls are one statement each; a transaction that survives a cancelled caller has to be
             # one job for its thread. tests/state/test_database.py holds both private names.
             return await connection._execute(work, connection._conn)  # type: ignore[no-any-return,no-untyped-call]  # noqa: SLF001
-        except sqlite3.Error as error:
+        except (sqlite3.Error, json.JSONDecodeError) as error:
             raise trouble(self.path, error) from error
 
 
@@ -127,8 +139,9 @@ async def open_database(path: Path, migrations: Sequence[str], *, durable: bool 
     except OSError as error:
         raise FatalError(f"{path}: {error.strerror}: check the state directory") from error
     opener = _Opener(path)
+    connection = aiosqlite.Connection(opener, iter_chunk_size=64)
     try:
-        async with aiosqlite.Connection(opener, iter_chunk_size=64) as connection:
+        async with connection:
             database = Database(path, connection)
             await database.read(lambda db: _prepare(db, path, migrations))
             if durable:
@@ -136,6 +149,9 @@ async def open_database(path: Path, migrations: Sequence[str], *, durable: bool 
             yield database
     finally:
         opener.close()
+        # Who was cancelled while it opened leaves a thread that answers later, and would find the loop closed: a traceback.
+        if connection._thread.is_alive():  # noqa: SLF001
+            connection._thread.join()  # noqa: SLF001 - it has nothing more to do than to open and to close
 
 
 class _Opener:
@@ -172,6 +188,8 @@ def _prepare(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> N
             f"{path} was written by a newer heavysync (schema {version}, this one knows {len(migrations)}): "
             "use that version, or another --state directory"
         )
+    if version:
+        _verify(db, path)
     for number, name in list(enumerate(migrations, 1))[version:]:
         script = files("heavysync.state").joinpath(name).read_text("utf-8")
         try:
@@ -181,6 +199,19 @@ def _prepare(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> N
                 db.execute("ROLLBACK")
             if db.execute("PRAGMA user_version").fetchone()[0] < number:  # else another process was faster
                 raise
+
+
+def _verify(db: sqlite3.Connection, path: Path) -> None:
+    """Look a file through before anything is concluded from it: 0.1-0.9 s for 250,000 keys.
+
+    Without that SQLite would notice a damaged page when it is needed, or, if rows are missing from it, never.
+
+    Raises:
+        FatalError: it is damaged.
+    """
+    (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise damaged(path, found.splitlines()[-1])
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
@@ -196,8 +227,33 @@ def _use_wal(db: sqlite3.Connection) -> None:
             return
 
 
-def trouble(path: Path, error: sqlite3.Error) -> FatalError:
+def trouble(path: Path, error: sqlite3.Error | json.JSONDecodeError) -> FatalError:
     """Say what an SQLite error means for the person who runs the program."""
-    name = getattr(error, "sqlite_errorname", "") or ""
-    advice = next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "")
+    name = getattr(error, "sqlite_errorname", None)
+    if name is None and isinstance(error, (sqlite3.OperationalError, json.JSONDecodeError)):  # a text that is none
+        return damaged(path, str(error))
+    advice = next((text for prefix, text in _ADVICE.items() if (name or "").startswith(prefix)), "")
+    if advice.endswith(": "):
+        return damaged(path, str(error), advice)
     return FatalError(f"state file {path}: {error}" + (f": {advice}" if advice else ""))
+
+
+def damaged(path: Path, what: str, why: str = _ADVICE["SQLITE_CORRUPT"]) -> FatalError:
+    """Say that a file cannot be used, and what it takes to go on without it."""
+    return FatalError(f"state file {path}: {what}: {why}{_MOVE_AWAY}{_LOST[path.name == 'job.db']}")
+
+
+def sync_directory(directory: Path) -> None:
+    """Make sure that files which were made or removed in a directory are so after a power cut, too.
+
+    Raises:
+        FatalError: the disk fails.
+    """
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise FatalError(f"state directory {directory}: {error.strerror}: mend its disk and start again") from error

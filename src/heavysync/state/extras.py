@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from heavysync.objects import ObjectInfo, VersionCursor
 from heavysync.state.database import Database
@@ -27,6 +27,9 @@ class ExtraOutcome(NamedTuple):
     message: str | None = None
 
 
+PurgeStep = Literal["versions", "markers", "done"]
+
+
 class PurgeProgress(NamedTuple):
     """How far purging has come.
 
@@ -35,12 +38,34 @@ class PurgeProgress(NamedTuple):
         markers_seen: a live delete marker was met, so a second look for expired ones is due.
         purged: versions deleted so far.
         failed: versions that could not be deleted.
+        step: what is to be done next; a page, or a look for markers, that was saved is not looked at again.
     """
 
     cursor: VersionCursor | None
     markers_seen: bool
     purged: int
     failed: int
+    step: PurgeStep = "versions"
+
+
+class PurgeFailure(NamedTuple):
+    """A version that could not be deleted.
+
+    Attributes:
+        key: whose.
+        version: which.
+        code: short and stable.
+        message: in words.
+    """
+
+    key: str
+    version: str
+    code: str
+    message: str
+
+
+PURGE_FAILURES = 1000
+"""Versions that are named at most; more of them are counted."""
 
 
 class Extras:
@@ -87,6 +112,12 @@ class Extras:
             )
         )
 
+    async def take_up(self) -> None:
+        """Make those pending again that could not be deleted."""
+        await self._db.write(
+            lambda db: db.execute("UPDATE extra SET status = 'pending', code = NULL, message = NULL WHERE status = 'failed'")
+        )
+
     async def counts(self) -> dict[str, int]:
         """How many extra objects there are of each status."""
 
@@ -111,22 +142,48 @@ class Extras:
         """How far purging has come."""
 
         def work(db: sqlite3.Connection) -> PurgeProgress:
-            key, version, modified, markers, purged, failed = db.execute(
-                "SELECT purge_key, purge_version, purge_modified, markers_seen, purged, purge_failed FROM progress"
+            key, version, modified, markers, purged, failed, step = db.execute(
+                "SELECT purge_key, purge_version, purge_modified, markers_seen, purged, purge_failed, purge_step FROM progress"
             ).fetchone()
             cursor = None if key is None else VersionCursor(key, version, modified)
-            return PurgeProgress(cursor, bool(markers), purged, failed)
+            return PurgeProgress(cursor, bool(markers), purged, failed, step)
 
         return await self._db.read(work)
 
-    async def save_purge(self, progress: PurgeProgress) -> None:
-        """Record how far purging has come."""
+    async def purge_failures(self, limit: int) -> list[PurgeFailure]:
+        """Up to `limit` versions that could not be deleted."""
+
+        def work(db: sqlite3.Connection) -> list[PurgeFailure]:
+            rows = db.execute("SELECT key, version, code, message FROM purge_failure ORDER BY key LIMIT ?", (limit,))
+            return [PurgeFailure(*row) for row in rows]
+
+        return await self._db.read(work)
+
+    async def purge_again(self) -> None:
+        """Begin purging from the first version again, if some could not be deleted or it was done; `purged` counts on."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "UPDATE progress SET purge_key = NULL, purge_version = NULL, purge_modified = NULL, markers_seen = 0,"
+                " purge_failed = 0, purge_step = 'versions' WHERE purge_failed > 0 OR purge_step = 'done'"
+            )
+            db.execute("DELETE FROM purge_failure")  # where none of them is counted, there is none
+
+        await self._db.write(work)
+
+    async def save_purge(self, progress: PurgeProgress, failures: Sequence[PurgeFailure] = ()) -> None:
+        """Record how far purging has come, and what could not be deleted on the way."""
         cursor = progress.cursor or (None, None, None)
-        row = (*cursor, progress.markers_seen, progress.purged, progress.failed)
-        await self._db.write(
-            lambda db: db.execute(
+        row = (*cursor, progress.markers_seen, progress.purged, progress.failed, progress.step)
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
                 "UPDATE progress SET purge_key = ?, purge_version = ?, purge_modified = ?,"
-                " markers_seen = ?, purged = ?, purge_failed = ?",
+                " markers_seen = ?, purged = ?, purge_failed = ?, purge_step = ?",
                 row,
             )
-        )
+            (named,) = db.execute("SELECT count(*) FROM purge_failure").fetchone()
+            rows = failures[: max(0, PURGE_FAILURES - named)]
+            db.executemany("INSERT OR REPLACE INTO purge_failure VALUES (?, ?, ?, ?)", rows)
+
+        await self._db.write(work)

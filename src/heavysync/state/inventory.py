@@ -10,9 +10,11 @@ from __future__ import annotations
 import sqlite3
 from typing import Literal, NamedTuple
 
+from heavysync.errors import FatalError
 from heavysync.keyspace import KeyRange
 from heavysync.objects import Page
 from heavysync.state.database import Database
+from heavysync.state.uploads import abandon
 
 SideName = Literal["source", "destination"]
 
@@ -73,7 +75,7 @@ SELECT s.key,
 RETURNING size
 """
 
-_LAST = "\U0010ffff" * 1100  # above every key that a store can have (1,024 bytes)
+_LAST = b""  # above every key: to SQLite any BLOB is above any TEXT
 
 
 class Inventory:
@@ -101,7 +103,10 @@ class Inventory:
 
         def work(db: sqlite3.Connection) -> Recorded:
             low = _watermark(db)
-            db.executemany(_INSERT[side], page.objects)
+            try:
+                db.executemany(_INSERT[side], page.objects)
+            except (OverflowError, UnicodeEncodeError) as error:
+                raise _unfit(side, page) from error
             size = sum(row[1] for row in page.objects)
             done = page.cursor is None
             db.execute(
@@ -143,6 +148,7 @@ _INSERT = {
 def trim(db: sqlite3.Connection, hi: str) -> None:
     """Make `hi` the end of a range and forget rows beyond it."""
     db.execute("UPDATE span SET hi = ?", (hi,))
+    abandon(db, "key > ?", hi)
     db.execute("DELETE FROM transfer WHERE key > ?", (hi,))
     for side in ("source", "destination"):
         gone, size = db.execute(f"SELECT count(*), coalesce(sum(size), 0) FROM {side} WHERE key > ?", (hi,)).fetchone()
@@ -159,21 +165,36 @@ def _listings(db: sqlite3.Connection) -> dict[SideName, Listing]:
     return {side: Listing(cursor, bool(done), objects, size) for side, cursor, done, objects, size in rows}
 
 
-def _watermark(db: sqlite3.Connection) -> str | None:
-    """The key up to which both sides have spoken; None: nothing yet."""
+def _watermark(db: sqlite3.Connection) -> str | bytes | None:
+    """The key up to which both sides have spoken; `_LAST`: to the end; None: nothing yet."""
     sides = _listings(db).values()
     if any(side.cursor is None and not side.done for side in sides):
         return None
-    return min((_LAST if side.done else side.cursor or "") for side in sides)
+    return min((side.cursor or "" for side in sides if not side.done), default=_LAST)
 
 
-def _compare(db: sqlite3.Connection, low: str | None, high: str | None) -> tuple[int, int]:
+def _unfit(side: SideName, page: Page) -> FatalError:
+    """The error for a listed object that cannot be kept: skipped in silence, it would be lost."""
+    for info in page.objects:
+        if not 0 <= info.size <= _BIGGEST:
+            return FatalError(f"the listing of the {side} says that {info.key!r} has the size {info.size}: that cannot be")
+        try:
+            info.key.encode()
+        except UnicodeEncodeError:
+            return FatalError(f"the listing of the {side} has the key {info.key!r}, which is no Unicode text")
+    return FatalError(f"the listing of the {side} has a page that cannot be kept")
+
+
+_BIGGEST = (1 << 63) - 1
+
+
+def _compare(db: sqlite3.Connection, low: str | bytes | None, high: str | bytes | None) -> tuple[int, int]:
     """Queue what is not equal above `low` (None: from the start) up to `high`; answer how many and their bytes."""
     if high is None or low == high:
         return 0, 0
     # the empty key is a key too: from the start means >= ''
     above = ">=" if low is None else ">"
-    sizes = db.execute(COMPARE.format(above=above), {"low": low or "", "high": high}).fetchall()
+    sizes = db.execute(COMPARE.format(above=above), {"low": "" if low is None else low, "high": high}).fetchall()
     return len(sizes), sum(size for (size,) in sizes)
 
 

@@ -15,11 +15,11 @@ from heavysync.errors import FatalError, UsageError
 from heavysync.keyspace import KeyRange, cut
 from heavysync.objects import Location
 from heavysync.state.checks import Checks
-from heavysync.state.database import Database, open_database
-from heavysync.state.records import Records
+from heavysync.state.database import Database, open_database, sync_directory
+from heavysync.state.records import Records, mark_of
 
 Phase = Literal["planned", "copied", "deleted", "purged"]
-MIGRATIONS = ("job.sql", "checks.sql")
+MIGRATIONS = ("job.sql", "checks.sql", "reopened.sql")
 
 
 class PlannedRange(NamedTuple):
@@ -68,11 +68,18 @@ class Run:
         number: from 1, growing.
         resumed: it goes on with a run that was interrupted.
         started_at: UTC seconds.
+        reopened: it had finished, and was taken up again for what had failed; its listings are as old as it is.
     """
 
     number: int
     resumed: bool
     started_at: int
+    reopened: bool = False
+
+    @property
+    def mark(self) -> int:
+        """What files of ranges know the run by."""
+        return mark_of(self.number, self.started_at)
 
 
 class Job:
@@ -95,25 +102,37 @@ class Job:
         """The file of a range."""
         return self.directory / "ranges" / f"{number:06d}.db"
 
-    async def begin(self, *, meaning: dict[str, Any], options: dict[str, Any], dry_run: bool, restart: bool) -> Run:
+    async def begin(
+        self, *, meaning: dict[str, Any], options: dict[str, Any], dry_run: bool, restart: bool, retry_failed: bool = False
+    ) -> Run:
         """Take up the unfinished run, or begin a new one over the plan that the last one left.
 
+        With `retry_failed` the last run is taken up though it had finished, and what failed in it is owed again. Only with
+        it such a run goes on after an interruption: without it, it is given up, since its listings are old.
+
         Raises:
-            UsageError: an unfinished run was started with other options (the message names them).
+            UsageError: an unfinished run was started with other options (the message names them), or nothing failed.
         """
         now = int(self._clock())
 
         def work(db: sqlite3.Connection) -> Run:
-            row = db.execute("SELECT run, meaning, dry_run, started_at FROM run WHERE finished_at IS NULL").fetchone()
+            row = db.execute(f"SELECT {_TAKEN_UP} FROM run WHERE finished_at IS NULL").fetchone()
+            reopened = row is not None and bool(row[4])
+            if retry_failed and row is None:
+                row, reopened = _last_with_failures(db), True
             if row and dry_run and not row[2]:
                 raise UsageError(
                     "an unfinished run is waiting, and a dry run would overwrite its listings: "
                     "finish it first, or give the dry run another --state directory"
                 )
-            if row and not restart and not row[2]:
+            if row and not restart and not row[2] and (retry_failed or not reopened):
                 _same_meaning(json.loads(row[1]), meaning)
-                db.execute("UPDATE run SET status = 'running' WHERE run = ?", (row[0],))
-                return Run(number=row[0], resumed=True, started_at=row[3])
+                db.execute(
+                    "UPDATE run SET status = 'running', finished_at = NULL, reopened = ? WHERE run = ?", (reopened, row[0])
+                )
+                if retry_failed:
+                    _plan_failed(db)
+                return Run(number=row[0], resumed=True, started_at=row[3], reopened=reopened)
             if row:
                 db.execute(
                     "UPDATE run SET status = 'refused', finished_at = ?, message = 'given up' WHERE run = ?",
@@ -139,6 +158,15 @@ class Job:
             )
 
         await self._db.write(work)
+
+    async def message(self, run: Run) -> str:
+        """What a run said when it ended last; empty where it has not, or was killed."""
+
+        def work(db: sqlite3.Connection) -> str:
+            (text,) = db.execute("SELECT message FROM run WHERE run = ?", (run.number,)).fetchone()
+            return str(text)
+
+        return await self._db.read(work)
 
     async def next_ranges(self, phase: Phase, *, after: int, limit: int) -> list[PlannedRange]:
         """Up to `limit` ranges in `phase` with a number above `after`, by number."""
@@ -190,6 +218,17 @@ class Job:
 
         return await self._db.write(work)
 
+    async def plan_lost(self) -> int:
+        """Plan those ranges anew whose files are missing, whatever was done with them; answer how many there are."""
+
+        def work(db: sqlite3.Connection) -> int:
+            rows = db.execute("SELECT range FROM range WHERE phase <> 'planned'").fetchall()
+            lost = [row for row in rows if not self.range_file(row[0]).exists()]
+            db.executemany(f"UPDATE range SET {_PLANNED} WHERE range = ?", lost)
+            return len(lost)
+
+        return await self._db.write(work)
+
     async def skip_pass(self, *, before: Phase, after: Phase) -> None:
         """Record that a pass is not wanted in this run."""
         await self._db.write(lambda db: db.execute("UPDATE range SET phase = ? WHERE phase = ?", (after, before)))
@@ -236,6 +275,7 @@ def _claim_pair(db: sqlite3.Connection, directory: Path, source: Location, desti
         # Runs are numbered anew, so files of ranges that an earlier job.db left would pass for listings of this run.
         for left in (directory / "ranges").glob("*.db*"):
             left.unlink()
+        sync_directory(directory / "ranges")  # or a power cut might bring them back
         db.execute("INSERT INTO pair VALUES (1, ?, ?)", (str(source), str(destination)))
         db.execute("INSERT INTO range (lo, hi, phase) VALUES (NULL, NULL, 'planned')")
     elif row != (str(source), str(destination)):
@@ -254,7 +294,29 @@ def _same_meaning(before: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
+def _last_with_failures(db: sqlite3.Connection) -> tuple[Any, ...]:
+    """The last run, if objects failed in it; raises `UsageError` else."""
+    row = db.execute(f"SELECT {_TAKEN_UP} FROM run ORDER BY run DESC LIMIT 1").fetchone()
+    found = db.execute("SELECT 1 FROM range WHERE failed > 0 OR delete_failed > 0 OR purge_failed > 0 LIMIT 1").fetchone()
+    if row is None or row[2] or found is None:
+        raise UsageError("--retry-failed: no object failed in the last run: leave it away, and both sides are compared anew")
+    return tuple(row)
+
+
+def _plan_failed(db: sqlite3.Connection) -> None:
+    """Plan again what was left undone because something failed: copies, deletions, which wait for all copies, and purging."""
+    db.execute("UPDATE range SET phase = 'planned' WHERE failed > 0 AND phase <> 'planned'")
+    db.execute(
+        "UPDATE range SET phase = 'copied' WHERE phase IN ('deleted', 'purged')"
+        " AND (delete_failed > 0 OR extra > deleted + kept)"
+    )
+    db.execute("UPDATE range SET phase = 'deleted' WHERE phase = 'purged' AND purge_failed > 0")
+
+
 def _reset_plan(db: sqlite3.Connection) -> None:
     """All ranges begin again; the plan itself is kept, because it is balanced."""
-    zero = ", ".join(f"{name} = 0" for name in Totals._fields)
-    db.execute(f"UPDATE range SET phase = 'planned', to_cut = 0, {zero}")
+    db.execute(f"UPDATE range SET {_PLANNED}")
+
+
+_TAKEN_UP = "run, meaning, dry_run, started_at, reopened"
+_PLANNED = "phase = 'planned', to_cut = 0, " + ", ".join(f"{name} = 0" for name in Totals._fields)

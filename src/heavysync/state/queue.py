@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, assert_never
 
-from heavysync.objects import ObjectInfo, PartDone, UploadState
-from heavysync.outcomes import Changed, Done, Failed, Outcome, Released, Skipped, Transfer
+from heavysync.objects import ObjectInfo, UploadState
+from heavysync.outcomes import Changed, Done, Failed, Outcome, Postponed, Released, Skipped, Transfer, outcome_key
 from heavysync.state.database import Database
+from heavysync.state.uploads import abandon, upload_from_json, upload_to_json
 
 
 class Settled(NamedTuple):
@@ -27,7 +28,7 @@ class Trouble(NamedTuple):
 
     Attributes:
         key: which.
-        status: "skipped" or "failed".
+        status: "skipped", "failed" or "stuck".
         code: short and stable.
         message: in words.
     """
@@ -94,18 +95,23 @@ class Queue:
             self._done(db, [outcome for outcome in group if isinstance(outcome, Done)])
             return
         for outcome in group:
+            if isinstance(outcome, Skipped | Failed | Changed):
+                abandon(db, "key = ? AND status = 'claimed'", outcome_key(outcome))
             match outcome:
                 case Skipped():
                     db.execute(_TROUBLE, ("skipped", outcome.code, outcome.message, outcome.key))
                 case Failed():
                     db.execute(_TROUBLE, ("failed", outcome.code, outcome.message, outcome.key))
                 case Changed():
-                    _changed(db, outcome.source)
+                    _changed(db, outcome.source, outcome.destination)
                 case Released():
                     db.execute(
                         "UPDATE transfer SET status = 'pending' WHERE key = ? AND status = 'claimed'",
                         (outcome.key,),
                     )
+                case Postponed():
+                    end = _END + int(time.time())
+                    db.execute(_POSTPONE, (end, outcome.message, outcome.begin_anew, outcome.key))
                 case Done():
                     raise AssertionError(outcome)
                 case _:
@@ -132,12 +138,39 @@ class Queue:
         if proofs:
             db.executemany("INSERT OR REPLACE INTO proof VALUES (?, ?, ?, ?, ?, ?, ?)", proofs)
 
+    async def has_equal(self) -> bool:
+        """Whether an object was found to be the same on both sides, as far as the destination is listed."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            found = db.execute(
+                "SELECT 1 FROM source AS s JOIN destination AS d ON d.key = s.key"
+                " WHERE NOT EXISTS (SELECT 1 FROM transfer AS t WHERE t.key = s.key) LIMIT 1"
+            ).fetchone()
+            return found is not None
+
+        return await self._db.read(work)
+
+    async def take_up(self, codes: Collection[str] | None = None) -> int:
+        """Make failed transfers pending again, those with one of the codes, or all; answer how many."""
+
+        def work(db: sqlite3.Connection) -> int:
+            found = db.execute("SELECT key, code FROM transfer WHERE status = 'failed'").fetchall()
+            keys = [(key,) for key, code in found if codes is None or code in codes]
+            db.executemany("UPDATE transfer SET status = 'pending', code = NULL, message = NULL WHERE key = ?", keys)
+            return len(keys)
+
+        return await self._db.write(work)
+
     async def save_upload(self, key: str, state: UploadState | None) -> None:
-        """Keep how far an upload has come; None: there is none any more."""
+        """Keep how far an upload has come; None: there is none any more. One that another takes the place of is abandoned."""
         text = None if state is None else upload_to_json(state)
-        await self._db.write(
-            lambda db: db.execute("UPDATE transfer SET upload = ? WHERE key = ? AND status = 'claimed'", (text, key))
-        )
+
+        def work(db: sqlite3.Connection) -> None:
+            if state is not None and not state.parts:  # it has just been begun
+                abandon(db, "key = ? AND status = 'claimed'", key)
+            db.execute("UPDATE transfer SET upload = ? WHERE key = ? AND status = 'claimed'", (text, key))
+
+        await self._db.write(work)
 
     async def settled(self) -> Settled:
         """What became of the transfers so far."""
@@ -206,8 +239,23 @@ class Queue:
 
 _TROUBLE = "UPDATE transfer SET status = ?, code = ?, message = ?, upload = NULL WHERE key = ? AND status = 'claimed'"
 
+_END = 0x7FFFFFFF << 32
+"""`scatter` of what goes to the end of the queue, plus seconds: random numbers of 64 bits lie above it once in 2^32."""
 
-def _changed(db: sqlite3.Connection, now: ObjectInfo) -> None:
+_POSTPONE = """
+UPDATE transfer
+   SET status = 'pending', scatter = ?1, message = ?2,
+       upload = CASE WHEN NOT ?3 THEN upload
+                     WHEN json_extract(upload, '$.kind') = 'upload' THEN json_set(upload, '$.kind', 'stuck')
+                     WHEN json_extract(upload, '$.kind') = 'stuck' THEN upload
+                     ELSE NULL END
+ WHERE key = ?4 AND status = 'claimed'
+"""
+
+
+def _changed(db: sqlite3.Connection, now: ObjectInfo, there: ObjectInfo | None) -> None:
+    if there is not None:
+        db.execute("INSERT OR REPLACE INTO destination VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", there)
     columns = ", ".join(f"{name} = ?" for name in ObjectInfo._fields[1:])
     db.execute(f"UPDATE source SET {columns} WHERE key = ?", (*now[1:], now.key))
     db.execute(
@@ -223,23 +271,3 @@ def _transfer(row: tuple[object, ...]) -> Transfer:
     reason, attempts, upload = row[2 * _WIDTH :]
     state = upload_from_json(upload) if isinstance(upload, str) else None
     return Transfer(source, destination, reason, attempts, state)  # type: ignore[arg-type]
-
-
-def upload_to_json(state: UploadState) -> str:
-    """An upload's state as text for its column."""
-    return json.dumps(
-        {
-            "kind": state.kind,
-            "id": state.id,
-            "part_size": state.part_size,
-            "source_token": state.source_token,
-            "nonce": state.nonce,
-            "parts": state.parts,
-        }
-    )
-
-
-def upload_from_json(text: str) -> UploadState:
-    """The inverse of `upload_to_json`."""
-    fields = json.loads(text)
-    return UploadState(**{**fields, "parts": tuple(PartDone(*part) for part in fields["parts"])})

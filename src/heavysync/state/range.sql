@@ -3,7 +3,7 @@
 
 CREATE TABLE span (
   one  INTEGER PRIMARY KEY CHECK (one = 1),
-  run  INTEGER NOT NULL,   -- the run that all but the proofs belong to
+  run  INTEGER NOT NULL,   -- the run that all but the proofs belong to (records.mark_of)
   lo   TEXT,
   hi   TEXT
 ) STRICT;

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from heavysync.errors import FatalError
 from heavysync.keyspace import KeyRange
-from heavysync.state.database import Database, open_database
+from heavysync.state.database import Database, damaged, open_database
 from heavysync.state.extras import Extras
 from heavysync.state.inventory import Inventory, span_of, trim
 from heavysync.state.queue import Queue
+from heavysync.state.uploads import Abandoned, abandon
 
-MIGRATIONS = ("range.sql",)
-_OF_A_RUN = ("listing", "source", "destination", "transfer", "extra", "progress", "span")
+MIGRATIONS = ("range.sql", "uploads.sql", "purge.sql")
+_OF_A_RUN = ("listing", "source", "destination", "transfer", "extra", "progress", "purge_failure", "span")
 
 
 class RangeState:
@@ -31,6 +31,7 @@ class RangeState:
         self.inventory = Inventory(db)
         self.queue = Queue(db, run)
         self.extras = Extras(db)
+        self.abandoned = Abandoned(db)
 
     async def sync(self) -> None:
         """Make sure that all that was recorded survives a power cut."""
@@ -43,9 +44,9 @@ async def open_range(
 ) -> AsyncIterator[RangeState]:
     """Open or make the file of a range.
 
-    A file of an earlier run is emptied but for its proofs. A file of this run goes on: what was claimed is pending again,
-    and if the plan ended the range earlier than the file knows, rows beyond that are dropped. A new file takes over the
-    proofs of its span from `parent`, the file of the range it was split from.
+    A file of an earlier run is emptied but for its proofs and abandoned uploads. A file of this run goes on: what was
+    claimed is pending again, and if the plan ended the range earlier than the file knows, rows beyond that are dropped. A
+    new file takes over the proofs of its span from `parent`, the file of the range it was split from.
 
     With `listed`, the plan says that both listings of this run are complete: then a file that does not bear that out was
     tampered with or lost, and nothing may be concluded from it.
@@ -69,6 +70,7 @@ def _make_ready(db: sqlite3.Connection, run: int, span: KeyRange) -> None:
             trim(db, span.hi)
         db.execute("UPDATE transfer SET status = 'pending' WHERE status = 'claimed'")
         return
+    abandon(db, "TRUE")
     for table in _OF_A_RUN:
         db.execute(f"DELETE FROM {table}")
     db.execute("INSERT INTO span VALUES (1, ?, ?, ?)", (run, span.lo, span.hi))
@@ -85,7 +87,7 @@ def _check_listed(db: sqlite3.Connection, path: Path, run: int, span: KeyRange) 
     known = span_of(db)
     (done,) = db.execute("SELECT count(*) FROM listing WHERE done = 1").fetchone()
     if known != (run, span) or done != 2:
-        raise FatalError(f"state file {path} is not the one that this run wrote: start again with --restart")
+        raise damaged(path, "it does not hold the listings that this run made", "")
 
 
 def _inherit(db: sqlite3.Connection, parent: Path, span: KeyRange) -> None:

@@ -41,6 +41,19 @@ class FinishedRun(NamedTuple):
     is_listed: bool
     unfinished: int | None
 
+    @property
+    def mark(self) -> int:
+        """What files of ranges know the run by."""
+        return mark_of(self.number, self.started_at)
+
+
+def mark_of(number: int, started_at: int) -> int:
+    """One number for a run: also where job.db has lost the record of one, no later run is taken for it.
+
+    Disks that only say that they have written exist, and so do restored backups.
+    """
+    return (started_at << 20) + number
+
 
 class Proof(NamedTuple):
     """A verified copy that the state remembers.
@@ -110,7 +123,7 @@ class Records:
 
     async def look_up(self, keys: Sequence[str], run: FinishedRun | None) -> dict[str, Record]:
         """What is recorded of some keys; one of which nothing is known has an empty record."""
-        listed_by = run.number if run is not None and run.is_listed else None
+        listed_by = run.mark if run is not None and run.is_listed else None
         by_file: dict[Path | None, list[str]] = {}
         paths = await self._db.read(lambda db: [self._file_of(db, key) for key in keys])
         for key, path in zip(keys, paths, strict=True):
@@ -133,7 +146,7 @@ class Records:
         for number in numbers:
             path, after = self._range_file(number), ""
             if not path.exists():
-                raise FatalError(f"state file {path} is missing: leave --from-state away, or run heavy-sync --restart")
+                raise FatalError(f"state file {path} is missing: leave --from-state away, or run heavy-sync")
             comparison = ">="  # the empty key is a key, too
             while page := await asyncio.to_thread(_ask, path, _reader(run, path, comparison, after)):
                 yield page
@@ -182,7 +195,7 @@ def _record(db: sqlite3.Connection, key: str, *, is_listed: bool) -> Record:
 def _reader(run: FinishedRun, path: Path, comparison: str, after: str) -> Callable[[sqlite3.Connection], list[ObjectInfo]]:
     def work(db: sqlite3.Connection) -> list[ObjectInfo]:
         done = db.execute("SELECT count(*) FROM listing WHERE side = 'source' AND done = 1").fetchone()
-        if db.execute("SELECT run FROM span").fetchone() != (run.number,) or done != (1,):
+        if db.execute("SELECT run FROM span").fetchone() != (run.mark,) or done != (1,):
             raise FatalError(
                 f"state file {path} does not hold the listing of run {run.number} any more: another run has begun; "
                 "wait for it, or leave --from-state away"

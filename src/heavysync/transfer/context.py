@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from secrets import token_hex
 from typing import TypeVar
 
 from heavysync.checksums import PartHasher, Stamp, contradiction, crc32c_text, digest, listing_proves
-from heavysync.errors import ConditionError, NotFoundError, PermanentError
+from heavysync.errors import ConditionError, DamagedError, NotFoundError, PermanentError, TransientError
 from heavysync.keyspace import before
 from heavysync.objects import (
     STAMP_KEY,
@@ -36,6 +36,9 @@ SaveUpload = Callable[[str, UploadState | None], Awaitable[None]]
 CORRUPT_READS = 3
 """So often bytes that contradict their digest are read again before the object counts as corrupt."""
 
+DAMAGED_WRITES = 3
+"""So often in a row bytes may arrive as others before their object counts as failed."""
+
 _THREAD_FROM = 1 << 20  # hashing 1 MiB takes 1.4 ms; from here on it leaves the event loop
 
 
@@ -45,6 +48,29 @@ class SourceGoneError(Exception):
 
 class SourceChangedError(Exception):
     """The source object is not the listed one any more."""
+
+
+class EtagTrust:
+    """Whether the ETags of a destination that look like md5s are md5s: some S3-compatible servers invent theirs."""
+
+    def __init__(self) -> None:
+        self._wrong = 0
+
+    @property
+    def are_invented(self) -> bool:
+        """Three in a row were no md5, though the bytes were right."""
+        return self._wrong >= _INVENTED
+
+    def wrong(self) -> None:
+        """An ETag was no md5."""
+        self._wrong += 1
+
+    def right(self) -> None:
+        """An ETag was the md5."""
+        self._wrong = 0
+
+
+_INVENTED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +87,7 @@ class Context:
         part_size: wanted bytes of a part, or None.
         parts_at_once: parts of one object in flight.
         tags: copy tags.
+        etags: what is known of the destination's ETags.
     """
 
     source: Store
@@ -72,6 +99,36 @@ class Context:
     part_size: int | None = None
     parts_at_once: int = 8
     tags: bool = False
+    etags: EtagTrust = field(default_factory=EtagTrust)
+
+
+def undamaged(step: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """A step that sends bytes, and is given up when they arrived as others some times in a row.
+
+    Raises:
+        PermanentError: they did ("corrupt").
+    """
+    times = 0
+
+    async def attempt() -> T:
+        nonlocal times
+        try:
+            return await step()
+        except DamagedError as error:
+            times += 1
+            if times < DAMAGED_WRITES:
+                raise
+            raise PermanentError(f"{error}; {damaged_words(times)}", code="corrupt") from error
+        except TransientError:
+            times = 0
+            raise
+
+    return attempt
+
+
+def damaged_words(times: int) -> str:
+    """Why bytes that were refused so often are not sent again."""
+    return f"sent {times} times: something between here and the destination changes the bytes"
 
 
 async def from_source(context: Context, operation: str, step: Callable[[], Awaitable[T]]) -> T:

@@ -8,17 +8,18 @@ whole, where it is the only digest known, is computed in that order, too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from typing import TypeVar
 
 from heavysync.checksums import PartHasher, Stamp, combine_crc32c, crc32c_text, multipart_etag
 from heavysync.errors import ConditionError, ObjectError, PermanentError, TransientError, UploadGoneError
-from heavysync.objects import ByteRange, Content, Digests, Metadata, Part, PartDone, UploadState, Written
+from heavysync.objects import ByteRange, Content, Digests, Metadata, ObjectInfo, Part, PartDone, UploadState, Written
 from heavysync.outcomes import Done, Failed, Transfer
 from heavysync.parts import part_size_for, plan_parts
+from heavysync.retry import StuckError
 from heavysync.stores.base import Upload
 from heavysync.transfer.context import (
     CORRUPT_READS,
@@ -27,14 +28,19 @@ from heavysync.transfer.context import (
     SourceChangedError,
     SourceGoneError,
     are_uniform,
+    damaged_words,
     done,
     from_source,
     look_at_source,
     metadata_for,
     new_nonce,
     read_part,
+    undamaged,
 )
 from heavysync.transfer.settle import destination_changed, settle_write
+from heavysync.transfer.turns import Turns
+
+T = TypeVar("T")
 
 _RESTARTS = 3  # so often an upload that died under our hands is begun again before the object counts as failed
 
@@ -53,32 +59,41 @@ async def copy_in_parts(
         relay = _Relay(attempt, context, save_upload, server_side=server_side)
         try:
             return await relay.run()
-        except UploadGoneError:
+        except StuckError as error:
+            error.suspect = relay.is_suspect and not error.throttled
+            raise
+        except UploadGoneError as error:
             gone += 1
+            if gone > _RESTARTS and error.code == "BadDigest":
+                raise PermanentError(f"{error}; {damaged_words(gone)}", code="corrupt") from error
             if gone > _RESTARTS:
                 raise
         except _CorruptError as error:
             corrupt += 1
             if corrupt >= CORRUPT_READS:
                 raise PermanentError(f"{attempt.source.key}: {error}; copied {corrupt} times", code="corrupt") from error
-        await save_upload(transfer.source.key, None)
-        attempt = transfer._replace(upload=None)
+        attempt = relay.transfer._replace(upload=None)
 
 
 class _Relay:
     """One attempt to bring one object over in parts."""
 
     def __init__(self, transfer: Transfer, context: Context, save_upload: SaveUpload, *, server_side: bool) -> None:
-        self._transfer = transfer
+        self.transfer = transfer
         self._info = transfer.source
         self._context = context
         self._save_upload = save_upload
         self._server_side = server_side
         self._hasher: PartHasher | None = None  # of the whole, in order; where no other digest is known
         self._nonce = ""
+        self._keeping = asyncio.Lock()
+        self._is_kept = True  # all acknowledged parts are committed, or in the commit that is under way
+        self._held: dict[int, PartDone] = {}  # parts that were acknowledged before this attempt
         self._is_md5_etag = False  # until a read of this process has shown that the source is not encrypted
         self._has_read = False
         self._source_part: int | None = None
+        self._has_sent = False
+        self.is_suspect = False  # the step that is under way fails if its upload is what is wrong
 
     async def run(self) -> Done | Failed:
         """Begin or resume, move all parts, verify, complete."""
@@ -90,7 +105,10 @@ class _Relay:
         if isinstance(upload, Written):
             return done(info, upload)
         if upload is None:
-            upload = await self._begin(size)
+            try:
+                upload = await self._begin(size)
+            except ConditionError as error:  # GCS looks at the condition when a session begins, too
+                return destination_changed(info, error)
         self._hasher = self._wanted_hasher(upload.state.part_size)
         try:
             await self._move(upload)
@@ -98,8 +116,13 @@ class _Relay:
             if self._server_side:
                 await look_at_source(context, info)  # not every S3-like server heeds the condition of a copy
             written = await self._complete(upload, digests)
+        except UploadGoneError:
+            written = await self._find_or_give_up(upload.state)
+            if written is None:
+                raise
+            return done(info, written)
         except (ObjectError, SourceGoneError, SourceChangedError, _CorruptError):
-            await context.retry(f"abort upload of {info.key}", upload.abort)
+            await self._give_up(upload.state)
             raise
         if written is None:
             return destination_changed(info, ConditionError("the condition of the upload failed"))
@@ -123,31 +146,59 @@ class _Relay:
         return size
 
     async def _resume(self) -> Upload | Written | None:
-        """Take up the upload that the transfer remembers, unless it is dead or was for another content.
+        """Take up the upload that the transfer remembers, unless it is dead, stuck, or was for another content.
 
-        A dead one may have been completed just before an earlier process was killed: then its object is there.
+        It may have been completed just before an earlier process was killed: then its object is there.
         """
-        state, info, context = self._transfer.upload, self._info, self._context
-        if state is None or state.kind != "upload":
+        state, info, context = self.transfer.upload, self._info, self._context
+        if state is None or state.kind == "rewrite":
             return None
+        if state.source_token != info.token:
+            await self._give_up(state)
+            return None
+        if state.kind == "stuck":
+            return await self._find_or_give_up(state)
         step = partial(
             context.destination.resume_upload,
             info.key,
             state,
             size=info.size,
-            replaces=self._transfer.destination,
+            replaces=self.transfer.destination,
         )
         try:
-            upload = await context.retry(f"resume upload of {info.key}", step)
+            upload = await self._suspiciously(f"resume upload of {info.key}", step)
         except UploadGoneError:
-            if state.source_token != info.token:
-                return None
-            return await settle_write(context, info, state.nonce, None)
-        if state.source_token != info.token:
-            await context.retry(f"abort upload of {info.key}", upload.abort)
-            return None
+            return await self._find_or_give_up(state)
         self._nonce = state.nonce
         return upload
+
+    async def _suspiciously(self, operation: str, step: Callable[[], Awaitable[T]]) -> T:
+        """A step that makes no progress but shows whether the upload is sound."""
+        self.is_suspect = True
+        done = await self._context.retry(operation, step)
+        self.is_suspect = False
+        return done
+
+    async def _find_or_give_up(self, state: UploadState) -> Written | None:
+        """After an upload cannot be continued: it may have been completed, then its object is there; else it is given up."""
+        info = self._info
+        written = await settle_write(self._context, info, state.nonce, None)
+        if written is not None and written.md5 and info.candidate_md5 and written.md5 != info.candidate_md5:
+            # its bytes are not the source's, or the source's ETag is no md5: another upload, which is verified, takes its place
+            there = ObjectInfo(info.key, info.size, written.etag, written.md5, written.crc32c, version=written.version)
+            self.transfer, written = self.transfer._replace(destination=there), None
+        if written is None:
+            await self._give_up(state)
+        return written
+
+    async def _give_up(self, state: UploadState) -> None:
+        """Abort an upload that will not be completed, with one attempt: nobody shall wait for it.
+
+        Where that fails the state keeps it, and it is aborted when the range is copied (`transfer/abandoned.py`).
+        """
+        with suppress(ObjectError, TransientError):
+            await self._context.destination.abort_upload(self._info.key, state)
+            await self._save_upload(self._info.key, None)
 
     async def _begin(self, part_size: int) -> Upload:
         """Begin an upload with the source's metadata, and keep its identity before the first part is sent."""
@@ -163,7 +214,7 @@ class _Relay:
             part_size=part_size,
             source_token=info.token,
             nonce=self._nonce,
-            replaces=self._transfer.destination,
+            replaces=self.transfer.destination,
         )
         upload = await context.retry(f"begin upload of {info.key}", step)
         await self._save_upload(info.key, upload.state)
@@ -181,11 +232,10 @@ class _Relay:
 
     async def _move(self, upload: Upload) -> None:
         """Move the parts that are missing, several at a time."""
-        acknowledged = {part.number for part in upload.state.parts}
-        parts = plan_parts(self._info.size, upload.state.part_size)
-        missing = [part for part in parts if part.number not in acknowledged]
-        queue, turns, gate = iter(missing), _Turns(missing), asyncio.Lock()
-        workers = min(self._context.parts_at_once, len(missing))
+        self._held = {part.number: part for part in upload.state.parts}
+        todo = self._to_read(plan_parts(self._info.size, upload.state.part_size))
+        queue, turns, gate = iter(todo), Turns(todo), asyncio.Lock()
+        workers = min(self._context.parts_at_once, len(todo))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(workers):
@@ -193,7 +243,20 @@ class _Relay:
         except BaseExceptionGroup as group_error:
             raise _first(group_error) from None
 
-    async def _worker(self, upload: Upload, queue: Iterator[Part], gate: asyncio.Lock, turns: _Turns) -> None:
+    def _to_read(self, parts: list[Part]) -> list[Part]:
+        """The parts that are missing, and, where only the bytes of the whole can be verified, those an earlier process sent.
+
+        These are read again and not sent. A GCS session spares that: it tells the md5 of the whole when it is finished,
+        so a read is needed only to learn whether the source's ETag is an md5.
+        """
+        missing = [part for part in parts if part.number not in self._held]
+        if self._hasher is None or not self._held:
+            return missing
+        if self._info.candidate_md5 is None or self._context.destination.limits.parallel_parts:
+            return parts
+        return missing or parts[-1:]
+
+    async def _worker(self, upload: Upload, queue: Iterator[Part], gate: asyncio.Lock, turns: Turns) -> None:
         budget = self._context.budget
         while True:
             async with gate:  # parts take their memory in the order of their numbers, so the lowest never waits in vain
@@ -208,10 +271,20 @@ class _Relay:
                 await self._bring_part(upload, part, turns)
             finally:
                 budget.release(size)
-            await self._save_upload(self._info.key, upload.state)
+            if part.number in self._held:
+                continue
+            await self._keep(upload)
             self._context.moved(part.size)
 
-    async def _bring_part(self, upload: Upload, part: Part, turns: _Turns) -> None:
+    async def _keep(self, upload: Upload) -> None:
+        """Commit how far the upload has come; parts that are acknowledged during a commit share the next one."""
+        self._is_kept = False
+        async with self._keeping:
+            if not self._is_kept:
+                self._is_kept = True
+                await self._save_upload(self._info.key, upload.state)
+
+    async def _bring_part(self, upload: Upload, part: Part, turns: Turns) -> None:
         info, context = self._info, self._context
         name = f"part {part.number} of {info.key}"
         if self._server_side:
@@ -223,11 +296,27 @@ class _Relay:
         in_order = not context.destination.limits.parallel_parts
         async with turns.of(part.number):
             await self._hash_in_order(part, content)
+            if held := self._held.get(part.number):
+                self._check_held(held, digests)
+                return
             if in_order:
                 await self._verify_last(upload.state, part, digests)
-                await context.retry(f"write {name}", partial(upload.write_part, part, content, digests))
+                await self._send(name, partial(upload.write_part, part, content, digests))
         if not in_order:
-            await context.retry(f"write {name}", partial(upload.write_part, part, content, digests))
+            await self._send(name, partial(upload.write_part, part, content, digests))
+
+    async def _send(self, name: str, step: Callable[[], Awaitable[PartDone]]) -> None:
+        """Send a part. If none gets through in this attempt, the upload may be what is wrong."""
+        try:
+            await self._context.retry(f"write {name}", undamaged(step))
+        except StuckError:
+            self.is_suspect = not self._has_sent
+            raise
+        self._has_sent = True
+
+    def _check_held(self, held: PartDone, digests: Digests) -> None:
+        if held.md5 != digests.md5.hex():
+            raise _CorruptError(f"part {held.number} had the md5 {held.md5} when it was sent, and has {digests.md5.hex()} now")
 
     async def _verify_last(self, state: UploadState, part: Part, digests: Digests) -> None:
         """Where the last part makes the object appear, the whole is verified before it is sent."""
@@ -269,7 +358,8 @@ class _Relay:
             etag = multipart_etag([bytes.fromhex(part.md5) for part in ordered])
             if etag != info.etag:
                 await self._doubt(etag)
-        return Digests(b"", crc)
+        is_md5 = self._hasher is not None and self._is_md5_etag and info.candidate_md5 is not None
+        return Digests(bytes.fromhex(info.candidate_md5 or "") if is_md5 else b"", crc)
 
     async def _doubt(self, found: str) -> None:
         """The ETag did not come out: are the bytes wrong, or is it no digest of them?"""
@@ -284,31 +374,12 @@ class _Relay:
         """Make the object appear; None: somebody else wrote the destination."""
         known = None if self._server_side else digests
         try:
-            return await self._context.retry(f"complete upload of {self._info.key}", partial(upload.complete, known))
+            return await self._suspiciously(f"complete upload of {self._info.key}", partial(upload.complete, known))
         except ConditionError:
             settled = await settle_write(self._context, self._info, self._nonce, known)
             if settled is None:
-                await self._context.retry(f"abort upload of {self._info.key}", upload.abort)
+                await self._give_up(upload.state)
             return settled
-
-
-class _Turns:
-    """Lets the holders of part numbers pass one after the other."""
-
-    def __init__(self, parts: list[Part]) -> None:
-        self._next = {part.number: following.number for part, following in pairwise(parts)}
-        self._open = {part.number: asyncio.Event() for part in parts}
-        if parts:
-            self._open[parts[0].number].set()
-
-    @asynccontextmanager
-    async def of(self, number: int) -> AsyncIterator[None]:
-        """Wait for the turn of a part; the next one's comes when the block ends well."""
-        await self._open[number].wait()
-        yield
-        following = self._next.get(number)
-        if following is not None:
-            self._open[following].set()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -7,6 +7,7 @@ from functools import partial
 from heavysync.errors import ConditionError, PermanentError, UploadGoneError
 from heavysync.objects import ObjectInfo, UploadState, Written
 from heavysync.outcomes import Done, Failed, Transfer
+from heavysync.retry import StuckError
 from heavysync.transfer.context import (
     Context,
     SaveUpload,
@@ -61,11 +62,14 @@ async def _copy_steps(transfer: Transfer, context: Context, save_upload: SaveUpl
     state: UploadState | None = transfer.upload
     if state is not None and (state.kind != "rewrite" or state.source_token != info.token):
         state = None
-    restarts = 0
+    restarts, taken_up = 0, state
     while True:
         step = partial(context.destination.copy, context.source, info, replaces=transfer.destination, state=state)
         try:
             answer = await from_source(context, f"copy {info.key}", step)
+        except StuckError as error:
+            error.suspect = state is not None and state is taken_up and not error.throttled
+            raise
         except UploadGoneError:
             state, restarts = None, restarts + 1
             if restarts > _REWRITES:

@@ -10,22 +10,43 @@ from heavysync.objects import STAMP_KEY, Digests, Metadata, ObjectInfo, Written
 from heavysync.outcomes import Failed
 from heavysync.transfer.context import Context, written_as
 
+_MD5_DIGITS = 32
+
 
 async def settle_write(context: Context, info: ObjectInfo, nonce: str, digests: Digests | None) -> Written | None:
-    """After a refused condition: whether what is at the destination is our own write whose answer was lost."""
-    there = await context.retry(f"look at {info.key}", partial(context.destination.stat, info.key))
-    if there is None or there.size != info.size:
+    """After a refused condition: whether what is at the destination is our own write whose answer was lost.
+
+    Our nonce travels apart from the bytes, so what the destination states of these must not contradict what was sent.
+    """
+    written = await find_own_write(context, info, nonce, digests)
+    if written is None or written.size not in {None, info.size}:
         return None
-    if there.md5 is not None and digests is not None and digests.md5 and there.md5 != digests.md5.hex():
+    md5 = digests.md5.hex() if digests and digests.md5 else info.md5
+    crc32c = crc32c_text(digests.crc32c) if digests else info.crc32c
+    if (written.md5 and md5 and written.md5 != md5) or (written.crc32c and crc32c and written.crc32c != crc32c):
         return None
+    return written
+
+
+async def find_own_write(context: Context, info: ObjectInfo, nonce: str, digests: Digests | None) -> Written | None:
+    """The object at the destination, if it is of our own writing; whoever calls it says whether the bytes are right."""
+    found = await context.retry(f"look at {info.key}", partial(context.destination.examine, info.key))
+    if found is None:
+        return None
+    there = found.info
+    written = written_as(there)._replace(is_md5_etag=found.is_md5_etag and len(there.etag) == _MD5_DIGITS)
     stamp = stamp_of(there)
-    if stamp is not None and nonce and stamp.nonce == nonce:
-        return written_as(there)
-    if digests is None:
+    is_ours = stamp is not None and bool(nonce) and stamp.nonce == nonce
+    if is_ours and digests is not None and digests.md5:
+        return written
+    if there.size != info.size:
         return None
+    if is_ours or digests is None:
+        return written if is_ours else None
     # without our nonce a digest that the object itself states has to agree: a stamp can outlive its bytes
-    has_md5 = bool(digests.md5) and there.candidate_md5 == digests.md5.hex()
-    return written_as(there) if has_md5 or there.crc32c == crc32c_text(digests.crc32c) else None
+    if digests.md5 and there.candidate_md5 is not None:
+        return written if there.candidate_md5 == digests.md5.hex() else None
+    return written if there.crc32c == crc32c_text(digests.crc32c) else None
 
 
 def destination_changed(info: ObjectInfo, error: ConditionError) -> Failed:

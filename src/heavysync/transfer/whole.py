@@ -7,9 +7,9 @@ from functools import partial
 from heavysync.checksums import Stamp, crc32c_text, md5_hex, md5_text
 from heavysync.errors import ConditionError, ObjectError
 from heavysync.objects import ObjectInfo
-from heavysync.outcomes import Changed, Done, Failed, Outcome, Released, Skipped, Transfer
+from heavysync.outcomes import Changed, Done, Failed, Outcome, Postponed, Released, Skipped, Transfer
 from heavysync.parts import DEFAULT_PART_SIZE
-from heavysync.retry import StoppedError
+from heavysync.retry import StoppedError, StuckError
 from heavysync.transfer.context import (
     Context,
     SaveUpload,
@@ -24,7 +24,8 @@ from heavysync.transfer.context import (
 )
 from heavysync.transfer.large import copy_in_parts
 from heavysync.transfer.server_side import copy_server_side
-from heavysync.transfer.settle import destination_changed, settle_write, stamp_of
+from heavysync.transfer.settle import destination_changed, stamp_of
+from heavysync.transfer.writing import Parcel, write_proven
 
 MOST_CHANGES = 20
 """So often a source object may change under our hands in one run before it counts as failed."""
@@ -37,19 +38,22 @@ MOST_MISSES = 3
 async def copy_object(transfer: Transfer, context: Context, save_upload: SaveUpload) -> Outcome:
     """Bring one object to the destination, and say what became of it.
 
-    Transient errors are retried for ever; when the run stops, the transfer is released. What was already uploaded of a
-    large object stays there and is kept by `save_upload`.
+    Transient errors are retried; an object that goes on having them makes room for others and comes again. When the run
+    stops, the transfer is released. What was already uploaded of a large object stays there and is kept by `save_upload`.
 
     Raises:
         FatalError: the run cannot go on.
     """
     key = transfer.source.key
     try:
-        return await _bring(transfer, context, save_upload)
-    except (SourceGoneError, SourceChangedError):
-        return await _look_again(transfer, context)
+        try:
+            return await _bring(transfer, context, save_upload)
+        except (SourceGoneError, SourceChangedError):
+            return await _look_again(transfer, context)
     except StoppedError:
         return Released(key)
+    except StuckError as error:
+        return Postponed(key, str(error), error.suspect, error.alone, error.answered)
     except ObjectError as error:
         return Failed(key, error.code, str(error))
 
@@ -59,8 +63,8 @@ async def _bring(transfer: Transfer, context: Context, save_upload: SaveUpload) 
     if not info.key and not context.destination.location.prefix:
         return Skipped("", "root-marker", "the marker of the source prefix itself has no name at the destination")
     if error := context.destination.name_error(info.key):
-        return Failed(info.key, "name", error)
-    if transfer.reason == "unproven" and (proven := await _prove(transfer, context)):
+        return Failed(info.key, "name", f"{context.destination.location} cannot have an object of this name: {error}")
+    if transfer.reason == "unproven" and transfer.upload is None and (proven := await _prove(transfer, context)):
         return proven
     if context.server_side:
         return await copy_server_side(transfer, context, save_upload)
@@ -79,14 +83,10 @@ async def _copy_whole(transfer: Transfer, context: Context) -> Done | Failed:
         content, digests = await read_whole(context, info)
         stamp = Stamp(info.size, info.token, new_nonce(), md5_text(digests.md5), crc32c_text(digests.crc32c))
         metadata = await metadata_for(context, info, content.metadata, stamp)
-        write = partial(context.destination.write, info.key, content, metadata, digests, transfer.destination)
         try:
-            written = await context.retry(f"write {info.key}", write)
+            written = await write_proven(context, Parcel(info, content, metadata, digests, stamp.nonce), transfer.destination)
         except ConditionError as error:
-            settled = await settle_write(context, info, stamp.nonce, digests)
-            if settled is None:
-                return destination_changed(info, error)
-            written = settled
+            return destination_changed(info, error)
     context.moved(info.size)
     return done(info, written, digests=digests)
 
@@ -97,19 +97,26 @@ async def _look_again(transfer: Transfer, context: Context) -> Outcome:
     That it is gone is believed only to a listing, which proves itself: a 404 may be anybody's.
     """
     key = transfer.source.key
-    try:
-        now = await find_listed(context.retry, context.source, key)
-    except StoppedError:
-        return Released(key)
-    except ObjectError as error:
-        return Failed(key, error.code, str(error))
+    now = await find_listed(context.retry, context.source, key)
     if now is None:
         return Skipped(key, "vanished", "the source object was removed meanwhile")
     if now.token == transfer.source.token and transfer.attempts >= MOST_MISSES:
         return Failed(key, "unreadable", f"{key}: the source lists it as before, but reads do not find it so")
     if transfer.attempts >= MOST_CHANGES:
         return Failed(key, "unstable", f"{key}: the source object changed {transfer.attempts} times while it was copied")
-    return Changed(now)
+    return Changed(now, None if now.token == transfer.source.token else await _own_copy(transfer, context))
+
+
+async def _own_copy(transfer: Transfer, context: Context) -> ObjectInfo | None:
+    """A copy of the listed content at the destination that was not there when it was listed.
+
+    A process that was killed before it could write that down has made it. Nobody's work is lost if it is replaced.
+    """
+    info = transfer.source
+    there = await context.retry(f"look at {info.key}", partial(context.destination.stat, info.key))
+    if there is None or there.size != info.size or (transfer.destination and transfer.destination.token == there.token):
+        return None
+    return there if _same_digest(info, there) or _stamped_from(info, there) else None
 
 
 async def _prove(transfer: Transfer, context: Context) -> Done | None:
