@@ -14,7 +14,7 @@ from heavysync.cli.console import Console
 from heavysync.cli.progress import CheckProgress, SyncProgress
 from heavysync.cli.teller import MOST_TOLD, Teller
 from heavysync.errors import FatalError, UsageError
-from heavysync.events import Checked, Finished, Listed, Moved, PhaseStarted, Queued, Retrying
+from heavysync.events import Checked, Finished, Listed, Moved, Notice, PhaseStarted, Queued, Retrying
 from heavysync.options import CheckOptions
 from heavysync.verdicts import Finding
 
@@ -188,3 +188,30 @@ def test_progress_of_a_synchronisation_counts_outcomes():
 
     assert "done 10 of 10+" in progress.line()
     assert progress.line().endswith("failed 4")
+
+
+def test_display_bears_that_retries_come_and_go_while_it_looks():
+    """It reads from a thread of its own; here each retry ends another one while the eldest is looked for."""
+    clock = Clock()
+    progress = SyncProgress(clock)
+
+    class Vanishing(float):
+        """When a retry began; whoever compares it lets the last of the others end."""
+
+        def __lt__(self, other):
+            while len(progress.retrying) > 1:
+                progress.retrying.popitem()
+            return float(self) < float(other)
+
+    progress.retrying = {f"read {number}": (Vanishing(number), "503") for number in range(3)}
+
+    assert progress.trouble() == "retrying for 00:00:00: read 0 and 2 more: 503"
+
+
+def test_quiet_console_says_what_only_a_person_can_mend(streams):
+    """All other notices are left out."""
+    console = console_of("quiet", streams)
+    console.listener(Notice("by the way"))
+    console.listener(Notice("renew them", urgent=True))
+
+    assert (streams[0].getvalue(), streams[1].getvalue()) == ("", "renew them\n")

@@ -15,6 +15,22 @@ NOW = datetime(2026, 11, 22, 10, 0, 0, 500, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("90", 90), ("90s", 90), ("1.5m", 90), ("1h", 3600), (" 2 d ", 172800), ("0.5s", 0.5)],
+)
+def test_durations_are_read(text, seconds):
+    """Plain seconds, or a number with its unit."""
+    assert words.parse_duration("--auth-grace", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "1 year", "1h30m", "inf", "nan", "1e9", "s", "٣h", "9" * 400])
+def test_words_that_are_no_duration_are_refused(text):
+    """With what would be one."""
+    with pytest.raises(UsageError, match="such as 90s"):
+        words.parse_duration("--auth-grace", text)
+
+
+@pytest.mark.parametrize(
     ("text", "time"),
     [
         ("2026-11-01", "2026-11-01T00:00:00Z"),

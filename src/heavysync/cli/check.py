@@ -27,7 +27,7 @@ from heavysync.populations import Population
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"max_content_width": 110})
 
 BAD = 5
-STOPPING = "stopping: what was found so far is recorded, what hangs is given --stall-timeout; once more to stop at once"
+STOPPING = "stopping: what was found so far is recorded, what hangs is given 2 seconds; once more to stop at once"
 _POPULATION = "Which objects are spoken of"
 _PAST = "Earlier checks"
 
@@ -164,6 +164,8 @@ def heavy_check(  # noqa: PLR0913, PLR0917 - a command has the options it has
     destination_endpoint_url: sides.DestinationEndpointUrl = None,
     source_profile: sides.SourceProfile = None,
     destination_profile: sides.DestinationProfile = None,
+    source_credentials_file: sides.SourceCredentialsFile = None,
+    destination_credentials_file: sides.DestinationCredentialsFile = None,
     source_region: sides.SourceRegion = None,
     destination_region: sides.DestinationRegion = None,
     source_anonymous: sides.SourceAnonymous = False,
@@ -178,6 +180,7 @@ def heavy_check(  # noqa: PLR0913, PLR0917 - a command has the options it has
         ),
     ] = None,
     stall_timeout: sides.StallTimeout = 60.0,
+    auth_grace: sides.AuthGrace = "1h",
     quiet: Annotated[
         bool,
         typer.Option(
@@ -201,7 +204,7 @@ def heavy_check(  # noqa: PLR0913, PLR0917 - a command has the options it has
     console = Console(choose_mode(quiet=quiet, as_json=as_json), CheckProgress(time.monotonic))
     try:
         ends = Location.parse(source), Location.parse(destination)
-        both = sides.Sides(stall_s=stall_timeout, project=project)
+        both = sides.Sides(stall_s=stall_timeout, auth_grace=auth_grace, project=project)
         _refuse_contradictions(samples, prove, since, combines=history or rotate)
         population = Population(
             prefix=prefix,
@@ -232,6 +235,7 @@ def heavy_check(  # noqa: PLR0913, PLR0917 - a command has the options it has
             source=both.make(
                 endpoint_url=source_endpoint_url,
                 profile=source_profile,
+                credentials_file=source_credentials_file,
                 region=source_region,
                 anonymous=source_anonymous,
                 request_payer=request_payer,
@@ -239,6 +243,7 @@ def heavy_check(  # noqa: PLR0913, PLR0917 - a command has the options it has
             destination=both.make(
                 endpoint_url=destination_endpoint_url,
                 profile=destination_profile,
+                credentials_file=destination_credentials_file,
                 region=destination_region,
                 anonymous=destination_anonymous,
             ),

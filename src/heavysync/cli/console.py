@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event as ThreadEvent
 from threading import Thread
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from heavysync.cli import words
 from heavysync.cli.progress import Progress
-from heavysync.events import Deleted, Event, Listed, ListingDone, Notice, PhaseStarted, Queued, Retrying
+from heavysync.events import Deleted, Event, Listed, ListingDone, Notice, PhaseStarted, Queued, Retrying, Stuck
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -42,10 +43,13 @@ class Console:
     """Writes for one command.
 
     Args:
-        mode: "live" display, "plain" lines, "json" lines, or "quiet": errors only.
+        mode: "live" display, "plain" lines, "json" lines, or "quiet": errors, and what waits for a person.
         progress: what the events add up to.
         out: where results go.
         err: where progress goes.
+
+    Attributes:
+        lost: why results could not be written, other than that nobody reads them any more; "": they could.
     """
 
     def __init__(self, mode: Mode, progress: Progress, out: TextIO | None = None, err: TextIO | None = None) -> None:
@@ -55,13 +59,18 @@ class Console:
         self.progress = progress
         self._told_outage = -LINE_S["plain"]
         self._screen: Live | None = None
+        self.lost = ""
 
     def listener(self, event: Event) -> None:
         """Take an event of the engine."""
         self.progress.take(event)
         match event:
-            case Notice(text):
-                self.note(text)
+            case Notice(text, urgent):
+                self.note(text, urgent=urgent)
+            case Stuck(key, message, times, alone) if (
+                alone and times & (times - 1) == 0
+            ):  # 1, 2, 4, 8 …: each of them would fill the screen
+                self.note(f"stuck, and at the end of the queue: {key}: {message}")
             case Retrying(operation, error, attempt, wait_s):
                 told = words.plain(f"{operation}: {error}")
                 _log.info("%s: failed %d times, again in %.1f s", told, attempt, wait_s)
@@ -79,17 +88,19 @@ class Console:
             self._told_outage = now
             self.note(self.progress.trouble())
 
-    def note(self, text: str) -> None:
-        """Say one sentence."""
+    def note(self, text: str, *, urgent: bool = False) -> None:
+        """Say one sentence; quietly: an urgent one."""
         if self.mode == "json":
-            self.emit({"event": "notice", "text": text})
-        elif self.mode != "quiet":
+            with suppress(BrokenPipeError):  # who is told a result will notice
+                self.emit({"event": "notice", "text": text})
+        elif urgent or self.mode != "quiet":
             self._say(words.plain(text), self._err)
 
     def error(self, text: str) -> None:
         """Say why the command ends."""
         if self.mode == "json":
-            self.emit({"event": "error", "text": text})
+            with suppress(BrokenPipeError):
+                self.emit({"event": "error", "text": text})
         self._say(f"error: {words.plain(text)}", self._err)
 
     def tell(self, line: str) -> None:
@@ -107,8 +118,27 @@ class Console:
 
             screen.console.print(Text(line), soft_wrap=True)  # above the live display
             return
-        where.write(f"{line}\n")  # at once: another thread writes progress
-        where.flush()
+        try:
+            where.write(f"{line}\n")  # at once: another thread writes progress
+            where.flush()
+        except OSError as error:
+            if where is self._out and isinstance(error, BrokenPipeError):
+                raise  # whoever wanted to read has gone
+            self._give_up(where, error)
+
+    def _give_up(self, where: TextIO, error: OSError) -> None:
+        """A full disk behind a stream must not stop the work; but results that are lost have to be told in the end."""
+        if where is self._out:
+            self.lost = self.lost or f"standard output cannot be written: {error.strerror}"
+        mute(where)
+
+    def settle(self) -> None:
+        """Flush what is left, so that nothing fails after the exit code is known."""
+        for where in (self._out, self._err):
+            try:
+                where.flush()
+            except OSError as error:
+                self._give_up(where, error)
 
     @contextmanager
     def showing(self) -> Iterator[None]:
@@ -117,13 +147,20 @@ class Console:
             yield
             return
         ended = ThreadEvent()
-        thread = Thread(target=self._live if self.mode == "live" else self._lines, args=(ended,), daemon=True)
+        thread = Thread(target=self._show, args=(ended,), daemon=True)
         thread.start()
         try:
             yield
         finally:
             ended.set()
             thread.join()
+
+    def _show(self, ended: ThreadEvent) -> None:
+        with suppress(OSError):  # no pipe, no terminal any more: whoever writes a result will notice, too
+            if self.mode == "live":
+                self._live(ended)
+            else:
+                self._lines(ended)
 
     def _lines(self, ended: ThreadEvent) -> None:
         self.progress.mark()
@@ -155,3 +192,11 @@ class Console:
         for name, value in self.progress.rows():
             table.add_row(Text(name, style="bold"), Text(value))
         return table
+
+
+def mute(stream: TextIO) -> None:
+    """Let a stream that cannot be written swallow what is still to come, and what it has not got rid of."""
+    with suppress(OSError, ValueError):  # a stream of a test has no file
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

@@ -19,6 +19,7 @@ from heavysync.events import (
     Queued,
     Recovered,
     Retrying,
+    Stuck,
 )
 
 
@@ -61,7 +62,7 @@ class Progress(ABC):
                 self._take_outcome(event)
             case Retrying() | Recovered():
                 self._take_retry(event)
-            case Notice():
+            case Stuck() | Notice():
                 pass
 
     def _take_outcome(self, event: Finished | Checked | Deleted) -> None:
@@ -114,10 +115,11 @@ class Progress(ABC):
 
     def trouble(self) -> str:
         """What is being retried, and since when."""
-        if not self.retrying:
+        retrying = self.retrying.copy()  # the loop goes on changing it while the thread of the display looks
+        if not retrying:
             return ""
-        operation, (since, error) = min(self.retrying.items(), key=lambda item: item[1][0])
-        others = f" and {len(self.retrying) - 1} more" if len(self.retrying) > 1 else ""
+        operation, (since, error) = min(retrying.items(), key=lambda item: item[1][0])
+        others = f" and {len(retrying) - 1} more" if len(retrying) > 1 else ""
         told = words.plain(error)[:200]
         return f"retrying for {words.duration(self.clock() - since)}: {words.plain(operation)[:120]}{others}: {told}"
 

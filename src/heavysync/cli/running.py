@@ -8,15 +8,23 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from heavysync.cli.console import Console
+from heavysync.cli import words
+from heavysync.cli.console import Console, mute
 from heavysync.errors import RunError
 
 INTERNAL_ERROR = 3
 """Exit code of a defect in the program itself: the run cannot go on, what was committed stays."""
+
+LEAVE_S = 1.0
+"""Seconds that closing the loop may take: it waits for threads, and one that looks a name up may hang for a minute."""
+
+LOST_OUTPUT = 3
+"""Exit code where all went well but nobody can read it."""
 
 
 STOPPING = "stopping: what is under way is finished and recorded; once more to stop at once"
@@ -38,8 +46,8 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], console: Cons
         def on_signal(number: int) -> None:
             caught.append(number)
             if len(caught) == 1:
-                console.note(stopping)
                 stop.set()
+                console.note(stopping)
             elif task is not None:
                 task.cancel()
 
@@ -51,20 +59,35 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], console: Cons
     # often as by default costs a sixth of the CPU of a copy (measured).
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        code = _end(runner, body(), caught, console)
+        console.settle()
+        if console.lost:
+            console.error(f"{console.lost}; what was done is done, what was committed is kept")
+        code = code or (LOST_OUTPUT if console.lost else 0)
+        leaving = threading.Timer(LEAVE_S, os._exit, (code,))
+        leaving.daemon = True
+        leaving.start()
+    leaving.cancel()
+    return code
+
+
+def _end(runner: asyncio.Runner, body: Coroutine[Any, Any, int], caught: list[int], console: Console) -> int:
+    """Run `body` to its end; whatever happens to it becomes words and an exit code."""
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(body())
+        return runner.run(body)
     except RunError as error:
         console.error(str(error))
         return _signalled(error.exit_code, caught)
     except BrokenPipeError:  # whoever read our output has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        mute(sys.stdout)
         return 128 + signal.SIGPIPE
     except (asyncio.CancelledError, KeyboardInterrupt):
         console.note("stopped at once; what was committed is kept")
         return 128 + (caught[0] if caught else signal.SIGINT)
     except Exception as error:  # noqa: BLE001 - the last line of defence of a command
-        logging.getLogger("heavysync").debug("%s", traceback.format_exc())
+        for line in traceback.format_exc().splitlines():
+            logging.getLogger("heavysync").debug("%s", line)
         console.error(f"defect in heavysync: {type(error).__name__}: {error}; what was committed is kept (-vv tells more)")
         return INTERNAL_ERROR
 
@@ -83,11 +106,20 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
+class _Plain(logging.Formatter):
+    """One record, one line, and nothing in it that a terminal would obey."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        return words.plain(super().formatMessage(record))
+
+
 def set_up_logging(verbose: int) -> None:
     """Send heavysync's log to stderr: warnings, with -v what it does, with -vv every request."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Plain("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    # what it warns of is told by our own errors; Python would print it with a traceback
+    logging.getLogger("aiobotocore").addHandler(logging.NullHandler())
     log = logging.getLogger("heavysync")
     log.addHandler(handler)
     log.setLevel(level)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from heavysync.cli import words
 from heavysync.objects import Location
 from heavysync.options import SideOptions
 from heavysync.state.directory import default_directory
@@ -32,6 +33,25 @@ StallTimeout = Annotated[
         envvar="HEAVYSYNC_STALL_TIMEOUT",
         help="Seconds without a byte after which a request is tried again.",
         rich_help_panel=SPEED,
+    ),
+]
+AuthGrace = Annotated[
+    str,
+    typer.Option(
+        envvar="HEAVYSYNC_AUTH_GRACE",
+        metavar="DURATION",
+        help="How long to wait for new credentials once those in use are not accepted any more: 90s, 10m, 1h; 0: not at all.",
+        rich_help_panel=SIDES,
+    ),
+]
+SourceCredentialsFile = Annotated[
+    str | None,
+    typer.Option(envvar="HEAVYSYNC_SOURCE_CREDENTIALS_FILE", metavar="FILE", help="Google credentials.", rich_help_panel=SIDES),
+]
+DestinationCredentialsFile = Annotated[
+    str | None,
+    typer.Option(
+        envvar="HEAVYSYNC_DESTINATION_CREDENTIALS_FILE", metavar="FILE", help="Google credentials.", rich_help_panel=SIDES
     ),
 ]
 SourceEndpointUrl = Annotated[str | None, typer.Option(envvar="HEAVYSYNC_SOURCE_ENDPOINT_URL", rich_help_panel=SIDES)]
@@ -73,17 +93,21 @@ class Sides:
 
     Args:
         stall_s: see `SideOptions`.
+        auth_grace: see `SideOptions`, in words.
         project: see `SideOptions`.
         environment: where proxies, authorities and the user's state directory are named.
     """
 
-    def __init__(self, *, stall_s: float, project: str | None, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, *, stall_s: float, auth_grace: str, project: str | None, environment: Mapping[str, str] = os.environ
+    ) -> None:
         self._environment = environment
         self.make = partial(
             SideOptions,
             ca_bundle=environment.get("AWS_CA_BUNDLE"),
             trust_env=_has_proxy(environment),
             stall_s=stall_s,
+            auth_grace_s=words.parse_duration("--auth-grace", auth_grace),
             project=project,
         )
 

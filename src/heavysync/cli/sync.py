@@ -75,6 +75,10 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
         typer.Option("-n", "--dry-run", "--dryrun", envvar="HEAVYSYNC_DRY_RUN", help="List, compare, tell, change nothing."),
     ] = False,
     restart: Annotated[bool, typer.Option(envvar="HEAVYSYNC_RESTART", help="Forget an unfinished run.")] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(envvar="HEAVYSYNC_RETRY_FAILED", help="Take up what failed in the last run, without listing anew."),
+    ] = False,
     create_bucket: Annotated[
         bool,
         typer.Option(envvar="HEAVYSYNC_CREATE_BUCKET", help="Create DST's bucket if it is missing.", rich_help_panel=_BUCKETS),
@@ -95,6 +99,8 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
     destination_endpoint_url: sides.DestinationEndpointUrl = None,
     source_profile: sides.SourceProfile = None,
     destination_profile: sides.DestinationProfile = None,
+    source_credentials_file: sides.SourceCredentialsFile = None,
+    destination_credentials_file: sides.DestinationCredentialsFile = None,
     source_region: sides.SourceRegion = None,
     destination_region: sides.DestinationRegion = None,
     source_anonymous: sides.SourceAnonymous = False,
@@ -102,8 +108,12 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
     request_payer: sides.RequestPayer = False,
     project: sides.Project = None,
     stall_timeout: sides.StallTimeout = 60.0,
+    auth_grace: sides.AuthGrace = "1h",
     quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", envvar="HEAVYSYNC_QUIET", help="Only errors.", rich_help_panel=sides.TERMINAL)
+        bool,
+        typer.Option(
+            "-q", "--quiet", envvar="HEAVYSYNC_QUIET", help="Only errors, and waits for you.", rich_help_panel=sides.TERMINAL
+        ),
     ] = False,
     verbose: sides.Verbose = 0,
     as_json: sides.AsJson = False,
@@ -118,7 +128,7 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
     console = Console(choose_mode(quiet=quiet, as_json=as_json), SyncProgress(time.monotonic))
     try:
         ends = Location.parse(source), Location.parse(destination)
-        both = sides.Sides(stall_s=stall_timeout, project=project)
+        both = sides.Sides(stall_s=stall_timeout, auth_grace=auth_grace, project=project)
         options = SyncOptions(
             state=state or both.state(ends),
             concurrency=concurrency,
@@ -132,6 +142,7 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
             tags=tags,
             dry_run=dry_run,
             restart=restart,
+            retry_failed=retry_failed,
             create_bucket=create_bucket,
             bucket_location=location,
             enable_versioning=enable_versioning,
@@ -139,6 +150,7 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
             source=both.make(
                 endpoint_url=source_endpoint_url,
                 profile=source_profile,
+                credentials_file=source_credentials_file,
                 region=source_region,
                 anonymous=source_anonymous,
                 request_payer=request_payer,
@@ -146,6 +158,7 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
             destination=both.make(
                 endpoint_url=destination_endpoint_url,
                 profile=destination_profile,
+                credentials_file=destination_credentials_file,
                 region=destination_region,
                 anonymous=destination_anonymous,
                 # a server-side copy is a request to the destination that reads the source

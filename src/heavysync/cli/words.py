@@ -13,6 +13,8 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 _AGE = re.compile(r"(\d{1,9})\s*([mhdw])", re.ASCII)
 _AGES = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd]?)", re.ASCII)
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -26,7 +28,7 @@ def parse_size(option: str, text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{option} {text!r}: give bytes, or a number with KiB, MiB, GiB or TiB")
-    number = float(match[1]) * _UNITS[match[2].lower()]
+    number = Decimal(match[1]) * _UNITS[match[2].lower()]
     if number >= 1 << 63:
         raise UsageError(f"{option} {text[:40]!r}: that is more than there is")
     return int(number)
@@ -57,6 +59,18 @@ def parse_confidence(option: str, text: str) -> float:
         return parse_percent(option, text)
     except UsageError:
         raise UsageError(f"{option} {text!r}: give a percentage (99%) or a share (0.99), above 0 and below 1") from None
+
+
+def parse_duration(option: str, text: str) -> float:
+    """Read `90s`, `10m`, `1.5h`, `1d` or plain seconds, as seconds.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{option} {text[:40]!r}: give a duration, such as 90s, 10m, 1h or 1d")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 def is_age(text: str) -> bool:
