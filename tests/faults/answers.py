@@ -124,7 +124,8 @@ def _page(rule: Rule, _asked: Asked) -> Answer:
 
 
 def _given(rule: Rule, asked: Asked) -> Answer:
-    return _answer(rule.status, rule.body, "application/xml" if asked.side == "s3" else "application/json; charset=UTF-8")
+    usual = "application/xml" if asked.side == "s3" else "application/json; charset=UTF-8"
+    return _answer(rule.status, rule.body, rule.content_type or usual)
 
 
 def _nothing(_rule: Rule, _asked: Asked) -> Answer:

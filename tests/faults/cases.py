@@ -27,6 +27,9 @@ class Request:
         purge: the run purges noncurrent versions.
         resumed: an earlier run was stopped before the upload was complete.
         token: the run fetches an access token.
+        replaced: the source object is another one by the time of the second run, so that the upload is given up.
+        odd_key: the destination has an object too many whose name XML cannot express.
+        tags: tags are copied.
         helpers: rules that bring heavysync to make the request at all.
         skip: requests of this kind that pass first.
         both: the fault hits source and destination.
@@ -42,6 +45,9 @@ class Request:
     purge: bool = False
     resumed: bool = False
     token: bool = False
+    replaced: bool = False
+    odd_key: bool = False
+    tags: bool = False
     helpers: tuple[dict[str, Any], ...] = ()
     skip: int = 0
     both: bool = False
@@ -65,9 +71,12 @@ REQUESTS = [
     Request(side="s3", operation="part", kinds=_GS_S3, sends="content", large=True),
     Request(side="s3", operation="list parts", kinds=_GS_S3, answers="control", large=True, resumed=True),
     Request(side="s3", operation="complete", kinds=_GS_S3, sends="control", answers="control", large=True),
+    Request(side="s3", operation="abort", kinds=_GS_S3, large=True, resumed=True, replaced=True),
     Request(side="s3", operation="copy", kinds=("s3", "s3"), answers="control", server_side=True),
     Request(side="s3", operation="copy part", kinds=("s3", "s3"), answers="control", large=True, server_side=True),
     Request(side="s3", operation="delete", kinds=_GS_S3, sends="control", answers="control"),
+    Request(side="s3", operation="delete one", kinds=_GS_S3, odd_key=True),
+    Request(side="s3", operation="tags", kinds=("s3", "s3"), answers="control", tags=True),
     Request(side="s3", operation="list versions", kinds=_GS_S3, answers="control", purge=True),
     Request(side="gs", operation="token", kinds=_S3_GS, sends="control", answers="control", token=True),
     Request(side="gs", operation="bucket", kinds=("gs", "gs"), answers="control", both=True),
@@ -92,14 +101,25 @@ REQUESTS = [
         large=True,
         helpers=({"fault": "lose answer", "operation": "chunk", "skip": 1},),
     ),
+    Request(side="gs", operation="cancel", kinds=_S3_GS, large=True, resumed=True, replaced=True),
     Request(side="gs", operation="rewrite", kinds=("gs", "gs"), answers="control", large=True, server_side=True, skip=1),
     Request(side="gs", operation="batch", kinds=_S3_GS, sends="control", answers="control"),
+    Request(
+        side="gs",
+        operation="delete",
+        kinds=_S3_GS,
+        large=True,
+        helpers=({"fault": "other digest", "operation": "chunk", "skip": 1},),
+    ),
     Request(side="gs", operation="list versions", kinds=_S3_GS, answers="control", purge=True),
 ]
 """In the order in which a run makes them."""
 
 TIMES = 2
 """So often each fault hits, unless it says otherwise: a second attempt must survive it, too."""
+
+RETRY_AFTER_S = 0.25
+"""What the header asks for: real servers count in seconds, which takes longer."""
 
 FAULTS: dict[str, dict[str, Any]] = {
     "connections refused": {"fault": "refuse", "times": 2, "count": 1},
@@ -114,7 +134,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "500": {"fault": "status", "status": 500},
     "502, HTML": {"fault": "gateway", "status": 502},
     "503 SlowDown": {"fault": "status", "status": 503},
-    "429, Retry-After": {"fault": "status", "status": 429, "retry_after": 1, "count": 1},
+    "429, Retry-After": {"fault": "status", "status": 429, "retry_after": RETRY_AFTER_S, "count": 1},
     "408": {"fault": "status", "status": 408},
     "400 RequestTimeout": {"fault": "status", "status": 400, "code": "RequestTimeout"},
     "403 rateLimitExceeded": {"fault": "status", "status": 403, "code": "rateLimitExceeded"},
@@ -128,6 +148,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "bit flipped in the request": {"fault": "flip request"},
     "301": {"fault": "redirect", "status": 301, "count": 1},
     "307": {"fault": "redirect", "status": 307},
+    "308 that claims too much": {"fault": "odd range", "code": "bytes=0-999999999999"},
+    "308 that claims less": {"fault": "odd range", "code": "bytes=0-262143", "count": 1},
+    "308 without sense": {"fault": "odd range", "code": "bytes=7-5"},
     "answer twice": {"fault": "twice"},
     "answer twice, later": {"fault": "twice", "seconds": 0.02},
     "trickle": {"fault": "trickle", "seconds": 0.003, "amount": 50, "count": 1},
@@ -145,6 +168,11 @@ _IMPOSSIBLE: list[tuple[set[str], Callable[[Request], bool], str]] = [
         {"reset inside the answer", "stall inside the answer", "cut answer", "bit flipped in the answer"},
         lambda request: not request.answers,
         "the answer has no body",
+    ),
+    (
+        {"308 that claims too much", "308 that claims less", "308 without sense"},
+        lambda request: request.operation not in {"chunk", "status"},
+        "only an upload session answers 308",
     ),
     (
         {"length too short"},
@@ -199,28 +227,3 @@ EXPECTED: dict[tuple[str, str], Expected] = {
     ("301", request.name): _OTHER_REGION for request in REQUESTS if request.side == "s3" and request.operation != "bucket"
 }
 """By fault and name of the request."""
-
-DEFECTS: dict[tuple[str, str], str] = {
-    ("400 RequestTimeout", "s3 stat"): (
-        "an unclear refusal of a HEAD is asked for again by a GET; where that goes well the refusal stays, and the object fails"
-    ),
-    ("bit flipped in the request", "s3 put"): (
-        "a server that ignores Content-MD5 stores other bytes, and the md5 that it answers as ETag is not looked at"
-        " (that of a part is): in sync, it says"
-    ),
-    ("429, Retry-After", "gs token"): "Retry-After of the token server is not heeded",
-    ("200 with an error", "gs token"): "an answer without a token, at the start, is taken for broken credentials",
-    ("cut answer", "gs token"): "an answer that was cut on its way, at the start, is taken for broken credentials",
-    ("length too short", "gs token"): "an answer that was cut on its way, at the start, is taken for broken credentials",
-    ("301", "gs token"): "the redirection of a token server is followed",
-    ("307", "gs token"): "the redirection of a token server is followed, and the refresh token is sent along",
-}
-"""Cases that do not end as they should, and why: strict expected failures, by fault and name of the request."""
-
-CHANCE = {
-    "answer twice, later": (
-        "what comes of it is chance as long as the door takes bytes that came unasked for the next answer"
-        " (test_door.py); seen: fatal, recorded, and in sync where it is not"
-    ),
-}
-"""Faults whose outcome cannot be foretold because of a defect, so that they are left out for now."""

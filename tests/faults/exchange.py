@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,8 @@ class Exchange:
             return await self._answer(Answer("HTTP/1.1 404 Not Found", [("Content-Length", "0")], b""))
         if rule is None:
             return await self._relay()
+        if rule.call is not None and rule.fault != "call after":
+            await asyncio.to_thread(rule.call, self.asked)
         if rule.fault in MADE_UP:
             await self._swallow()
             return await self._answer(made_up(rule, self.asked, self._method, self._target, self._kit.url))
@@ -281,6 +284,18 @@ class Exchange:
     async def _flip_request(self, _rule: Rule) -> str:
         return await self._relay(flip_at=self._size // 2)
 
+    async def _odd_range(self, rule: Rule) -> str:
+        answer = await self._whole()
+        if answer.status == "308":
+            answer.set("Range", rule.code)
+        return await self._answer(answer)
+
+    async def _other_digest(self, _rule: Rule) -> str:
+        answer = await self._whole()
+        answer.body = re.sub(rb'("crc32c": *)"[^"]*"', rb'\1"AAAAAA=="', answer.body)
+        answer.set("Content-Length", str(len(answer.body)))
+        return await self._answer(answer)
+
     async def _twice(self, rule: Rule) -> str:
         answer = await self._whole()
         data = answer.head + answer.body
@@ -304,6 +319,17 @@ class Exchange:
         await asyncio.sleep(rule.seconds)
         return await self._relay()
 
+    async def _elsewhere(self, rule: Rule) -> str:
+        answer = await self._whole()
+        answer.set("Location", answer.get("location").replace(self._kit.url, rule.location))
+        return await self._answer(answer)
+
+    async def _call_after(self, rule: Rule) -> str:
+        answer = await self._whole()
+        if rule.call is not None:
+            await asyncio.to_thread(rule.call, self.asked)
+        return await self._answer(answer)
+
     def _reset(self, outcome: str = "reset") -> str:
         self._client.reset()
         raise EndedError(outcome)
@@ -324,7 +350,11 @@ _FAULTS: dict[str, Callable[[Exchange, Rule], Awaitable[str]]] = {
     "too short": Exchange._too_short,
     "flip answer": Exchange._flip_answer,
     "flip request": Exchange._flip_request,
+    "odd range": Exchange._odd_range,
+    "other digest": Exchange._other_digest,
     "twice": Exchange._twice,
     "trickle": Exchange._trickle,
     "latency": Exchange._late,
+    "call after": Exchange._call_after,
+    "elsewhere": Exchange._elsewhere,
 }

@@ -29,7 +29,7 @@ class Asked(NamedTuple):
     Attributes:
         side: of the server.
         operation: S3: list, list versions, list parts, get, get range, stat, put, create, part, complete, abort, copy,
-            copy part, delete, tags, bucket. Google: list, list versions, get, get range, stat, insert, start, chunk, status,
+            copy part, delete, delete one, tags, bucket. Google: list, list versions, get, get range, stat, insert, start, chunk, status,
             cancel, rewrite, delete, batch, token, bucket. Both: trap, other.
         bucket: its name; of a rewrite the destination's; "" where the request names none (batch, token).
         key: decoded; of a rewrite the source's; "" where the head of the request names none: a batch has many, and for
@@ -59,6 +59,8 @@ def _asked_s3(method: str, target: str, headers: Mapping[str, str]) -> Asked:
     names = {entry.partition("=")[0] for entry in query.split("&")}
     if operation == "get" and "uploadId" in names:
         operation = "list parts"
+    elif operation == "delete" and key:
+        operation = "delete one"
     elif "tagging" in names:
         operation = "tags"
     elif operation == "get" and "range" in headers:

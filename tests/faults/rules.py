@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from faults.operations import Asked
@@ -32,7 +33,11 @@ FAULTS = {
     "flip request": "flip a bit in the middle of the request's body, do the work",
     "twice": "do the work, send the answer, and `seconds` later the same bytes once more",
     "trickle": "do the work, send the first `amount` bytes of the answer one by one, `seconds` apart",
+    "odd range": "do the work, answer with the header `Range: <code>`, if the answer is a 308",
+    "other digest": "do the work, answer with another crc32c in the JSON",
+    "elsewhere": "do the work, answer with a Location on `location`",
     "latency": "wait for `seconds` before anything else",
+    "call after": "do the work, call `call`, send the answer; with every other fault `call` comes before anything else",
 }
 """What can happen to a request."""
 
@@ -70,11 +75,14 @@ class Rule:
         seed: makes the draws the same in every run.
         status: HTTP status.
         body: of the fault "answer".
-        code: of the error, in the provider's words; "" is what goes with the status.
+        location: scheme and host, of the fault "elsewhere".
+        content_type: of `body`; "" is that of the side's errors.
+        code: of the error, in the provider's words; "" is what goes with the status. Of the fault "odd range" the header.
         retry_after: seconds for the header Retry-After.
         seconds: see `FAULTS`.
         amount: bytes, see `FAULTS`; None: all.
         times: connections, see `FAULTS`.
+        call: something that happens at this very moment, such as somebody else's write; in a thread of its own.
 
     Raises:
         ValueError: an unknown fault.
@@ -91,11 +99,14 @@ class Rule:
     seed: int = 0
     status: int = 503
     body: bytes = b""
+    content_type: str = ""
+    location: str = ""
     code: str = ""
-    retry_after: int | None = None
+    retry_after: float | None = None
     seconds: float = 0.0
     amount: int | None = None
     times: int = 1
+    call: Callable[[Asked], object] | None = None
     seen: int = 0
     fired: int = 0
     _random: random.Random = field(init=False, repr=False, compare=False)

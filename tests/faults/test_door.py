@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from buckets import GcsBucket
 from faults.cases import REQUESTS
 
 from heavysync.stores.http import Door
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="aiohttp keeps what an idle connection was sent unasked, and the next request on it gets that as its answer;"
-    " from then on every answer belongs to the request before (aiohttp 3.14: BaseConnector._get does not look at"
-    " ResponseHandler.should_close)",
-)
 def test_bytes_that_came_unasked_are_no_answer(google, gs_kit):
     """A server sends an answer once more after a while; the next request gets its own answer all the same."""
     gs_kit.clear()
@@ -37,7 +30,6 @@ def test_bytes_that_came_unasked_are_no_answer(google, gs_kit):
     assert asyncio.run(read()) == [b"a" * 10, b"b" * 10, b"a" * 10]
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="GcsStore.stat asks for `generation` only, and reads more than that")
 def test_object_that_lacks_fields_ends_no_run(worlds, tmp_path):
     """A look at an object that is answered by a part of a resource is tried again."""
     request = next(request for request in REQUESTS if request.name == "gs stat")

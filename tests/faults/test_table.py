@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from faults.table import tables
+import pytest
+from faults.table import replaced, tables
 
 
 def test_table_shows_the_last_outcome_of_each_case():
@@ -25,3 +26,12 @@ def test_table_shows_the_last_outcome_of_each_case():
     assert "| 301 | ✗<sup>1</sup> | F<sup>2</sup> |" in text
     assert "| cut | ? |" in text
     assert text.endswith("1. no body\n2. elsewhere\n")
+
+
+def test_parts_of_a_document_are_exchanged():
+    """What stands between two marks is replaced, the rest stays."""
+    text = "a\n<!-- soak -->\nold\n<!-- /soak -->\nb\n"
+
+    assert replaced(text, "soak", "new\n") == "a\n<!-- soak -->\nnew\n<!-- /soak -->\nb\n"
+    with pytest.raises(ValueError, match="no marks of matrix"):
+        replaced(text, "matrix", "new\n")

@@ -62,6 +62,8 @@ class Pair:
         how: dict[str, Any] = {"operation": request.operation, "count": TIMES, "skip": request.skip, **FAULTS[fault]}
         if request.operation == "chunk" and fault in _ON_LAST_CHUNK:
             how |= {"skip": 1, "count": 1}  # the chunks before it are answered without a body
+        if fault.startswith("308 ") and request.operation == "status":
+            helpers[0].skip = 0  # the question after the last chunk is answered with the object
         buckets = [self.source.name, self.destination.name] if request.both else [""]
         return helpers + [kit.add(**how, bucket=bucket) for bucket in buckets]
 
@@ -79,6 +81,7 @@ class Pair:
             max_delete=MaxDelete.parse("100%"),
             purge_noncurrent=_purge_days(self.destination) if self.request.purge else 0.0,
             server_side_copy=self.request.server_side,
+            tags=self.request.tags,
             source=self.side(self.source),
             destination=self.side(self.destination, **credentials),
         )
@@ -88,6 +91,15 @@ class Pair:
         known = {"client_id": "id", "client_secret": "secret", "refresh_token": "refresh"}
         file.write_text(json.dumps({"type": "authorized_user", **known, "token_uri": f"{self.kits['gs'].url}/token"}))
         return file
+
+    def interrupt(self) -> None:
+        """A first run, stopped before the upload of the large object is complete; the object may be replaced after it."""
+        replaced = self.request.replaced
+        self.kit.add("status", operation="part|chunk" if replaced else "complete", skip=replaced, status=500, count=None)
+        assert self.run(stop_at="write part" if replaced else "complete").startswith("stopped")
+        self.kit.clear()
+        if self.request.replaced:
+            self.source.put("large", random.Random(2).randbytes(5 * MIB + SIZE), content_type="text/plain")
 
     def run(self, *, stop_at: str = "") -> str:
         """Run heavysync; answer the report's status, or "fatal: …". `stop_at`: an operation whose first failure ends the run."""
@@ -150,6 +162,7 @@ class Worlds:
         self._google = google
         self.kits = {"s3": s3_kit, "gs": gs_kit}
         self._sources: dict[tuple[str, bool], Bucket] = {}
+        self._aged: dict[str, list[Bucket]] = {}
 
     def clear(self) -> None:
         """Kits as new."""
@@ -158,32 +171,48 @@ class Worlds:
 
     def pair(self, request: Request, directory: Path) -> Pair:
         """A fresh destination for the source that the request needs."""
-        source = self._source(request.kinds[0], large=request.large)
+        source = (
+            self._new_source(request.kinds[0], large=True)
+            if request.replaced
+            else self._source(request.kinds[0], large=request.large)
+        )
         return Pair(request, source, self._destination(request), self.kits, directory)
+
+    def bucket(self, kind: str) -> Bucket:
+        """A new one, empty."""
+        return self._new(kind)
+
+    def far_bucket(self) -> GcsBucket:
+        """A new one in another location, where a rewrite takes several calls."""
+        return self._far_destination()
 
     def _new(self, kind: str) -> Bucket:
         return S3Bucket(self._moto, self.kits["s3"]) if kind == "s3" else GcsBucket(self._google)
 
     def _source(self, kind: str, *, large: bool) -> Bucket:
         if (kind, large) not in self._sources:
-            bucket = self._sources[kind, large] = self._new(kind)
-            noise = random.Random(1)
-            for key in ("changed",) if large else ("a/1", "b b/2", "c/ü", "changed"):
-                bucket.put(key, noise.randbytes(SIZE), content_type="text/plain", user={"key": "v"})
-            if large:
-                data = noise.randbytes(5 * MIB + SIZE)
-                if kind == "s3":
-                    bucket.put_parts("large", [data[: 5 * MIB], data[5 * MIB :]], content_type="text/plain", user={"l": "1"})
-                else:
-                    bucket.put("large", data, content_type="text/plain", user={"l": "1"})
+            self._sources[kind, large] = self._new_source(kind, large=large)
         return self._sources[kind, large]
+
+    def _new_source(self, kind: str, *, large: bool) -> Bucket:
+        bucket = self._new(kind)
+        noise = random.Random(1)
+        for key in ("changed",) if large else ("a/1", "b b/2", "c/ü", "changed"):
+            bucket.put(key, noise.randbytes(SIZE), content_type="text/plain", user={"key": "v"})
+        if large:
+            data = noise.randbytes(5 * MIB + SIZE)
+            if isinstance(bucket, S3Bucket):
+                bucket.put_parts("large", [data[: 5 * MIB], data[5 * MIB :]], content_type="text/plain", user={"l": "1"})
+            else:
+                bucket.put("large", data, content_type="text/plain", user={"l": "1"})
+        return bucket
 
     def _destination(self, request: Request) -> Bucket:
         if request.operation == "rewrite":
             return self._far_destination()
-        bucket = self._new(request.kinds[1])
-        if request.purge:
-            self._leave_versions(bucket)
+        bucket = self._aged_bucket(request.kinds[1]) if request.purge else self._new(request.kinds[1])
+        if request.odd_key:
+            bucket.put("odd\x01", b"goes", content_type="text/plain")
         bucket.put("changed", b"old", content_type="text/plain")
         bucket.put("extra", b"goes", content_type="text/plain")
         return bucket
@@ -195,7 +224,18 @@ class Worlds:
         bucket.ask("POST", "/storage/v1/b?project=p", {"name": bucket.name, "location": "EU"})
         return bucket
 
-    def _leave_versions(self, bucket: Bucket) -> None:
+    def _aged_bucket(self, kind: str) -> Bucket:
+        """One with old versions; moto's ages take a second, so some are made at a time."""
+        aged = self._aged.setdefault(kind, [])
+        if not aged:
+            aged += [self._new(kind) for _ in range(8)]
+            for bucket in aged:
+                self.leave_versions(bucket, wait=False)
+            if kind == "s3":
+                time.sleep(1.01 - time.time() % 1)
+        return aged.pop()
+
+    def leave_versions(self, bucket: Bucket, *, wait: bool = True) -> None:
         """A version that was replaced long ago; on moto, which has no clock of its own, in the second before."""
         if isinstance(bucket, GcsBucket):
             bucket.ask("PATCH", f"/storage/v1/b/{bucket.name}", {"versioning": {"enabled": True}})
@@ -207,7 +247,8 @@ class Worlds:
         bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
         bucket.put("changed", b"1")
         bucket.put("changed", b"22")
-        time.sleep(1.01 - time.time() % 1)
+        if wait:
+            time.sleep(1.01 - time.time() % 1)
 
 
 @dataclass(frozen=True, slots=True)

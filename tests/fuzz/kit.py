@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -48,11 +47,6 @@ def fuzz(examples: int, **more: Any) -> settings:
             **more,
         }
     )
-
-
-def bug(reason: str, raises: type[BaseException] | tuple[type[BaseException], ...] = Exception) -> pytest.MarkDecorator:
-    """Marks the smallest reproduction of a bug: the day it is mended, the mark has to go."""
-    return pytest.mark.xfail(strict=True, reason=reason, raises=raises)
 
 
 class HangError(AssertionError):
@@ -143,6 +137,7 @@ def s3_store(door: Script, prefix: str = "") -> S3Store:
         endpoint=Endpoint("http://h", "h", "/b", "r", ""),
         clock_offset=0.0,
         identity="",
+        secrets=(),
         signer=nothing,
         renew=nothing,
         relocate=nothing,

@@ -34,7 +34,7 @@ from pairs import KIB, SMALL_S3, Pair
 
 KINDS = [("s3", "gs"), ("gs", "s3"), ("s3", "s3"), ("gs", "gs")]
 ANCHOR = "~anchor"  # never deleted: an empty source is refused
-STORIES = 18 * FACTOR
+STORIES = 8 * FACTOR
 POOL = [f"{folder}{name}" for folder in ("", "a/", "ü/😀") for name in ("", "b", "b\0", "c d", "key-1", "key-2", "\ue000", "z")]
 OPTIONS = {"concurrency": 4, "first_rows": 6, "range_rows": 5, "ranges_at_once": 3, "max_delete": MaxDelete.parse("100%")}
 

@@ -1,7 +1,4 @@
-"""Single answers that no good server gives, each as small as it can be: what fuzzing found, and what bounds it.
-
-An expected failure is a bug that is known and not mended yet.
-"""
+"""Single answers that no good server gives, each as small as it can be: what fuzzing found, and what bounds it."""
 
 from __future__ import annotations
 
@@ -25,10 +22,8 @@ from fuzz.documents import (
     s3_versions,
 )
 from fuzz.kit import (
-    HangError,
     Script,
     answer,
-    bug,
     cpu_limit,
     drive,
     gcs_store,
@@ -40,7 +35,7 @@ from fuzz.kit import (
     s3_store,
 )
 
-from heavysync.checksums import Stamp, digest
+from heavysync.checksums import Stamp, crc32c_text, digest, md5_text
 from heavysync.cli.words import parse_size
 from heavysync.errors import FatalError, HeavysyncError, TransientError
 from heavysync.objects import ByteRange, Content, Deletion, Metadata, ObjectInfo, Page, UploadState, VersionCursor
@@ -88,119 +83,102 @@ def versions_of(store: Any) -> Any:
             s3_store,
             page_of,
             answer(503, s3_error(f"&#{DIGITS};")),
-            marks=bug("s3_errors._tag: html.unescape of a long character reference", ValueError),
             id="s3-error-with-a-long-reference",
         ),
         pytest.param(
             s3_store,
             page_of,
             answer(503, s3_error(), {"Retry-After": FAR_ZONE}),
-            marks=bug("s3_errors._retry_after: OverflowError of an impossible zone", OverflowError),
             id="s3-retry-after-of-an-impossible-zone",
         ),
         pytest.param(
             gcs_store,
             page_of,
             answer(503, b"{}", {"Retry-After": FAR_ZONE}),
-            marks=bug("gcs_errors.retry_after: OverflowError of an impossible zone", OverflowError),
             id="gcs-retry-after-of-an-impossible-zone",
         ),
         pytest.param(
             s3_store,
             versions_of,
             answer(200, s3_versions(), {"Date": FAR_ZONE}),
-            marks=bug("s3_read._rfc3339: OverflowError of an impossible zone", OverflowError),
             id="s3-date-of-an-impossible-zone",
         ),
         pytest.param(
             gcs_store,
             versions_of,
             answer(200, json.dumps(gcs_page()).encode(), {"Date": FAR_ZONE}),
-            marks=bug("gcs_list._server_time: OverflowError of an impossible zone", OverflowError),
             id="gcs-date-of-an-impossible-zone",
         ),
         pytest.param(
             s3_store,
             lambda store: store.examine("k"),
             answer(200, b"", {"ETag": '"e"', "Content-Length": "10", "x-amz-checksum-md5": "é"}),
-            marks=bug("s3_read._stated_md5 catches binascii.Error only", ValueError),
             id="s3-md5-that-is-not-ascii",
         ),
         pytest.param(
             s3_store,
             lambda store: store.examine("k"),
             answer(200, b"", {"ETag": '"e"', "Content-Length": DIGITS}),
-            marks=bug("s3_read.info_from: a Content-Length of 5,000 digits", ValueError),
             id="s3-long-content-length",
         ),
         pytest.param(
             s3_store,
             lambda store: store.read(S3_INFO, ByteRange(2, 5)),
             answer(206, b"234", {"ETag": f'"{S3_INFO.etag}"', "Content-Range": f"bytes {DIGITS}-4/10"}),
-            marks=bug("s3_read._check_range: a Content-Range of 5,000 digits", ValueError),
             id="s3-long-content-range",
         ),
         pytest.param(
             s3_store,
             lambda store: store.part_size(S3_INFO._replace(etag=f"a-{DIGITS}")),
             answer(200, b"", {"ETag": '"e"', "Content-Length": "1", "x-amz-mp-parts-count": DIGITS}),
-            marks=bug("s3_read.part_size: a number of parts of 5,000 digits", ValueError),
             id="s3-long-number-of-parts",
         ),
         pytest.param(
             gcs_store,
             complete,
             answer(308, b"", {"Range": f"bytes=0-{DIGITS}"}),
-            marks=bug("gcs_upload._note: a Range of 5,000 digits", ValueError),
             id="gcs-long-range",
         ),
         pytest.param(
             gcs_store,
             complete,
             answer(200, json.dumps(gcs_item("k", size="ten")).encode()),
-            marks=bug("gcs_upload._note: a size that is no number", ValueError),
             id="gcs-finished-object-of-odd-size",
         ),
         pytest.param(
             gcs_store,
             page_of,
             answer(200, DEEP),
-            marks=bug("gcs_wire.decoded: RecursionError of deep JSON", RecursionError),
             id="gcs-deep-answer",
         ),
         pytest.param(
             gcs_store,
             page_of,
             answer(503, DEEP),
-            marks=bug("gcs_errors.refusal_of: RecursionError of deep JSON", RecursionError),
             id="gcs-deep-error",
         ),
         pytest.param(
             gcs_store,
             lambda store: store.read_bucket(),
             answer(200, b'{"kind":"storage#bucket","versioning":"on"}'),
-            marks=bug("gcs_bucket.read_bucket: versioning that is no object", AttributeError),
             id="gcs-bucket-of-odd-versioning",
         ),
         pytest.param(
             gcs_store,
             write,
             answer(200, b'{"generation":"7"}'),
-            marks=bug("gcs.write: an answer without size", KeyError),
             id="gcs-write-without-size",
         ),
         pytest.param(
             gcs_store,
             lambda store: store.examine("k"),
             answer(200, b'{"generation":"7"}'),
-            marks=bug("gcs.stat: an answer without name, size and time", KeyError),
             id="gcs-look-without-size",
         ),
         pytest.param(
             gcs_store,
             lambda store: store.copy(store, GCS_INFO, replaces=None),
             answer(200, b'{"kind":"storage#rewriteResponse","done":true,"resource":{}}'),
-            marks=bug("gcs._rewritten: a resource without members", KeyError),
             id="gcs-rewrite-without-members",
         ),
     ],
@@ -213,8 +191,12 @@ def test_answer_is_an_error_of_ours(make: Any, call: Any, given: Any) -> None:
 @pytest.mark.parametrize(
     "size",
     [
-        pytest.param("-5", marks=bug("a negative size; the state then refuses the row as its own damage", AssertionError)),
-        pytest.param("9" * 20, marks=bug("a size beyond 63 bits: OverflowError in the state", AssertionError)),
+        pytest.param(
+            "-5",
+        ),
+        pytest.param(
+            "9" * 20,
+        ),
         "1.5",
         DIGITS,
     ],
@@ -248,7 +230,6 @@ ODD_ITEMS: list[Any] = [
 ]
 
 
-@bug("gcs_list and gcs_json take members for what they should be", TYPES)
 @pytest.mark.parametrize("odd", ODD_ITEMS, ids=json.dumps)
 def test_gcs_members_are_of_their_types(odd: dict[str, Any]) -> None:
     """A listing with a member of another type is damaged; nothing of the kind reaches the state."""
@@ -258,14 +239,12 @@ def test_gcs_members_are_of_their_types(odd: dict[str, Any]) -> None:
         prove_page(page, None, None)
 
 
-@bug("gcs_list: `items` is taken for a list of objects", (TypeError, AttributeError))
 @pytest.mark.parametrize("items", [5, "ab", {"a": 1}, [None], [[]], ["a"]])
 def test_gcs_items_are_a_list_of_objects(items: object) -> None:
     """Or it is no listing."""
     ask(gcs_store, page_of, answer(200, json.dumps({"kind": "storage#objects", "items": items}).encode()))
 
 
-@bug("gcs_list.versions: no damage of a row is caught", (KeyError, ValueError, TypeError))
 @pytest.mark.parametrize(
     "odd",
     [
@@ -289,7 +268,6 @@ def test_gcs_versions_are_proven(odd: dict[str, Any]) -> None:
         prove_versions(page, None, None, None)
 
 
-@bug("gcs_list.versions: pages of one walk are not compared with each other", AssertionError)
 def test_gcs_versions_ascend_across_pages() -> None:
     """The second page goes back: an error, as it is within a page."""
     pages = [gcs_page(gcs_item("b", 1), gcs_item("b", 2), token="t"), gcs_page(gcs_item("a", 3))]
@@ -299,7 +277,6 @@ def test_gcs_versions_ascend_across_pages() -> None:
     assert isinstance(found, HeavysyncError)
 
 
-@bug("s3_xml.read_versions takes any text for a time: ValueError in the purge", ValueError)
 def test_s3_times_of_versions_can_be_read() -> None:
     """Ages are told by them."""
     page = ask(s3_store, versions_of, answer(200, s3_versions(s3_version("a", "v", modified="yesterday"))))
@@ -308,7 +285,6 @@ def test_s3_times_of_versions_can_be_read() -> None:
         prove_versions(page, None, None, None)
 
 
-@bug("headers can hold bytes that are no UTF-8, and the state cannot", UnicodeEncodeError)
 @pytest.mark.parametrize("name", ["ETag", "x-amz-version-id"])
 def test_text_from_headers_fits_into_the_state(name: str) -> None:
     """Bytes that are no UTF-8 come as surrogates."""
@@ -347,21 +323,18 @@ async def walk_versions(store: Any) -> None:
             s3_store,
             page_of,
             [empty_s3("ab"[n % 2]) for n in range(20_000)],
-            marks=bug("S3Store.list_page compares a token with the one before it only", HangError),
             id="s3-two-tokens",
         ),
         pytest.param(
             s3_store,
             page_of,
             [empty_s3(str(n)) for n in range(20_000)],
-            marks=bug("S3Store.list_page follows empty pages for ever, unseen", HangError),
             id="s3-new-tokens",
         ),
         pytest.param(
             s3_store,
             walk_versions,
             [answer(200, s3_versions(s3_version("a", "v"), truncated=True))],
-            marks=bug("s3_xml.read_versions: the cursor may be where the walk was already", HangError),
             id="s3-one-page-of-versions",
         ),
         pytest.param(
@@ -374,28 +347,24 @@ async def walk_versions(store: Any) -> None:
                     b"<ETag>e</ETag><Size>5</Size></Part></ListPartsResult>",
                 )
             ],
-            marks=bug("S3Upload.agree: the marker of parts may stay where it was", HangError),
             id="s3-one-page-of-parts",
         ),
         pytest.param(
             gcs_store,
             page_of,
             [empty_gcs("t")],
-            marks=bug("GcsListing.objects follows one token of an empty page for ever", HangError),
             id="gcs-one-token",
         ),
         pytest.param(
             gcs_store,
             page_of,
             [empty_gcs(str(n)) for n in range(20_000)],
-            marks=bug("GcsListing.objects follows empty pages for ever, unseen", HangError),
             id="gcs-new-tokens",
         ),
         pytest.param(
             gcs_store,
             versions_of,
             [answer(200, json.dumps(gcs_page(gcs_item("a"), token="t")).encode())],
-            marks=bug("GcsListing.versions keeps the same page again and again: no end, and memory without bound", HangError),
             id="gcs-one-page-of-versions",
         ),
     ],
@@ -407,7 +376,6 @@ def test_walk_ends(make: Any, call: Any, answers: list[Any]) -> None:
     assert isinstance(found, HeavysyncError)
 
 
-@bug("s3_read: S3 allows 10,000 parts, but any number is taken from the ETag", AssertionError)
 def test_s3_parts_are_no_more_than_s3_allows() -> None:
     """Parts of one byte would be hashed one by one, and asked for one by one."""
     info = ObjectInfo("k", 10**12, f"{'a' * 32}-{10**12}")
@@ -424,7 +392,6 @@ def test_entities_are_not_expanded() -> None:
     assert parse_xml(b'<!DOCTYPE a [<!ENTITY e "xxxxxxxxxx">]><a>&e;&e;</a>') is None
 
 
-@bug("s3_wire.parse_xml looks for the bytes of <!DOCTYPE in UTF-8 only: a billion laughs in UTF-16", AssertionError)
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_entities_are_not_expanded_in_any_encoding(encoding: str) -> None:
     """2 KB become 2 MB here; the parser stops at a hundredfold, which of 16 MiB is 1.6 GiB."""
@@ -474,17 +441,14 @@ def test_json_takes_memory_in_proportion(body: bytes) -> None:
         pytest.param(
             s3_store,
             answer(403, s3_error("x" * 100_000)),
-            marks=bug("s3_errors.read_error: the code has no bound, only the message has", AssertionError),
         ),
         pytest.param(
             gcs_store,
             answer(403, json.dumps(gcs_error("forbidden", "x" * 100_000)).encode()),
-            marks=bug("gcs_errors.refusal_of: up to 64 MiB of message", AssertionError),
         ),
         pytest.param(
             gcs_store,
             answer(403, json.dumps(gcs_error("x" * 100_000)).encode()),
-            marks=bug("gcs_errors.refusal_of: up to 64 MiB of reason", AssertionError),
         ),
     ],
 )
@@ -508,25 +472,21 @@ def delete(store: Any) -> Any:
         pytest.param(
             gcs_batch((DIGITS, 204, b""), ("1", 204, b"")),
             BATCH,
-            marks=bug("gcs_batch: a Content-ID of 5,000 digits", ValueError),
             id="long-id",
         ),
         pytest.param(
             b"",
             {"Content-Type": 'multipart/mixed; boundary="\udcff"'},
-            marks=bug("gcs_batch: a boundary that is no UTF-8", UnicodeEncodeError),
             id="odd-boundary",
         ),
         pytest.param(
             gcs_batch(("0", 503, b""), ("0", 204, b""), ("1", 204, b"")),
             BATCH,
-            marks=bug("gcs_batch: three answers to two calls, of which one counts that contradicts another", AssertionError),
             id="answered-twice",
         ),
         pytest.param(
             gcs_batch(("0", 503, DEEP), ("1", 204, b"")),
             BATCH,
-            marks=bug("gcs_errors.refusal_of: RecursionError of deep JSON", RecursionError),
             id="deep",
         ),
         pytest.param(gcs_batch(("0", 204, b"")), BATCH, id="one-missing"),
@@ -540,7 +500,6 @@ def test_batch_is_answered_as_a_whole_or_not_at_all(body: bytes, headers: dict[s
     assert isinstance(found, TransientError) or [failure.transient for failure in found] == [True]
 
 
-@bug("gcs_batch._ID: quadratic in the size of an answer (20,000 lines take seconds, 64 MiB for ever)", AssertionError)
 def test_batch_is_read_in_linear_time() -> None:
     """Eight times as long an answer takes about eight times as long, not sixty-four times."""
 
@@ -557,7 +516,6 @@ def test_batch_is_read_in_linear_time() -> None:
 # Pages by expression --------------------------------------------------------------------------------------------------
 
 
-@bug("s3_xml.take_rows takes rows out of pages that are no XML, and so makes them well-formed", AssertionError)
 @pytest.mark.parametrize(
     "body",
     [
@@ -584,19 +542,16 @@ def test_size_of_many_digits_is_refused() -> None:
     assert isinstance(outcome(lambda: parse_size("--memory", "9" * 400)), HeavysyncError)
 
 
-@bug("words.parse_size: plain bytes go through a float", AssertionError)
 def test_plain_bytes_are_exact() -> None:
     """Of any size that an object can be compared with."""
     assert parse_size("--max-size", str(2**53 + 1)) == 2**53 + 1
 
 
-@bug("Samples.__str__ keeps six digits, and an unfinished check goes on if it means the same", AssertionError)
 def test_different_samples_have_different_names() -> None:
     """Else another share than the one asked for would be drawn on."""
     assert str(Samples.parse("12.34567%")) != str(Samples.parse("12.34568%"))
 
 
-@bug("Stamp: a source token with a semicolon reads as other fields", AssertionError)
 def test_stamp_with_an_odd_token_is_itself_or_none() -> None:
     """An ETag is anything that a server likes."""
     stamp = Stamp(5, "a;size=7", "n")
@@ -609,14 +564,12 @@ def test_stamp_with_an_odd_token_is_itself_or_none() -> None:
     [
         pytest.param(
             '{"type": "authorized_user", "a": ' + "[" * 100_000,
-            marks=bug("gcs_auth._validate: RecursionError of deep JSON", RecursionError),
             id="deep",
         ),
         pytest.param(
             json.dumps(
                 {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r", "token_uri": "x"}
             ),
-            marks=bug("gcs_auth: an address that cannot be one is tried again for ever", AssertionError),
             id="address",
         ),
         pytest.param(json.dumps({"type": "authorized_user"}), id="members"),
@@ -652,3 +605,69 @@ def test_valid_answers_pass() -> None:
         )
         == []
     )
+
+
+# Answers to other requests --------------------------------------------------------------------------------------------
+
+
+def as_json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("other", [{"name": "other"}, {"bucket": "other"}, {"kind": "storage#bucket"}], ids=str)
+@pytest.mark.parametrize(
+    ("call", "shape"),
+    [
+        (write, lambda item: item),
+        (lambda store: store.stat("k"), lambda item: item),
+        (complete, lambda item: item),
+        (
+            lambda store: store.copy(store, GCS_INFO, replaces=None),
+            lambda item: {"kind": "storage#rewriteResponse", "done": True, "resource": item},
+        ),
+    ],
+    ids=["write", "stat", "complete", "copy"],
+)
+def test_gcs_answer_is_about_the_object_that_was_asked_for(call: Any, shape: Any, other: dict[str, str]) -> None:
+    """What belongs to another object, or to another bucket, is no answer; what belongs to this one is."""
+    sums = digest(TEN.chunks)
+    known = {"md5Hash": md5_text(sums.md5), "crc32c": crc32c_text(sums.crc32c)}
+    item = gcs_item("k", size="10", bucket="b", kind="storage#object", **known)
+
+    assert not isinstance(ask(gcs_store, call, answer(200, as_json(shape(item)))), HeavysyncError)
+    assert isinstance(ask(gcs_store, call, answer(200, as_json(shape(item | other)))), TransientError)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        gcs_page(gcs_item("b"), gcs_item("x")),
+        gcs_page(gcs_item("b")) | {"nextPageTokem": "t"},
+        gcs_page(gcs_item("b")) | {"nextPageToken": ""},
+        gcs_page(gcs_item("b")) | {"nextPageToken": 5},
+    ],
+    ids=["beyond the end", "unknown member", "empty token", "odd token"],
+)
+def test_gcs_page_is_the_one_that_was_asked_for(page: dict[str, Any]) -> None:
+    """Of objects and of versions: nothing beyond the end, no member that nobody knows, a token that is one."""
+    assert isinstance(ask(gcs_store, lambda store: store.list_page("a", "m"), answer(200, as_json(page))), TransientError)
+    versions = ask(gcs_store, lambda store: store.list_versions_page(None, "a", "m"), answer(200, as_json(page)))
+    assert isinstance(versions, TransientError)
+
+
+@pytest.mark.parametrize("make", [s3_store, gcs_store])
+@pytest.mark.parametrize("call", [page_of, versions_of, lambda store: store.stat("k")], ids=["list", "versions", "stat"])
+@pytest.mark.parametrize("status", [412, 304])
+def test_condition_that_nobody_set_cannot_have_failed(make: Any, call: Any, status: int) -> None:
+    """Such an answer belongs to another request: it says nothing of this one."""
+    body = s3_error("PreconditionFailed") if make is s3_store and status == 412 else b""
+
+    found = ask(make, call, answer(status, body))
+
+    assert isinstance(found, TransientError) or (status, make) == (304, s3_store)
+
+
+@pytest.mark.parametrize("text", ["bytes=0-99", "bytes=5-9", "bytes=0-", "0-4", "nonsense"])
+def test_session_cannot_have_what_nobody_sent(text: str) -> None:
+    """A Range of a 308 that is none, or that is beyond the object: asked again."""
+    assert isinstance(ask(gcs_store, complete, answer(308, b"", {"Range": text})), TransientError)

@@ -8,7 +8,6 @@ import ssl
 from typing import Any
 from unittest import mock
 
-import aiohttp
 import pytest
 from fuzz.documents import (
     GCS_OTHERS,
@@ -26,7 +25,6 @@ from fuzz.documents import (
 from fuzz.kit import (
     Script,
     answer,
-    bug,
     cpu_limit,
     damaged,
     drive,
@@ -45,7 +43,7 @@ from hypothesis import strategies as st
 
 from heavysync.checksums import Stamp, digest
 from heavysync.cli.words import parse_confidence, parse_percent, parse_since, parse_size
-from heavysync.errors import HeavysyncError, UsageError
+from heavysync.errors import HeavysyncError, TransientError, UsageError
 from heavysync.objects import (
     ByteRange,
     Content,
@@ -201,22 +199,21 @@ ANSWERS = {
 }
 
 
-@fuzz(1500)
+@fuzz(600)
 @given(name=st.sampled_from(sorted(CALLS)), answers=ANSWERS["s3"])
 def test_s3_bears_any_answer(name: str, answers: list[Any]) -> None:
     """Every request of the store, answered with damaged and foreign documents, statuses and headers."""
     say(s3_store, ObjectInfo("k", 10, "a" * 32 + "-2"), name, answers)
 
 
-@fuzz(1500)
+@fuzz(600)
 @given(name=st.sampled_from([name for name in CALLS if name.startswith("list")]), answers=ANSWERS["s3"])
 def test_s3_listings_bear_any_answer(name: str, answers: list[Any]) -> None:
     """What comes is proven, in order and in bounds."""
     say(s3_store, ObjectInfo("k", 10, "a" * 32 + "-2"), name, answers)
 
 
-@bug("what test_hostile_answers.py shows one by one")
-@fuzz(1000, phases=[Phase.generate])
+@fuzz(600, phases=[Phase.generate])
 @given(name=st.sampled_from(sorted(CALLS)), answers=ANSWERS["gs"])
 def test_gcs_bears_any_answer(name: str, answers: list[Any]) -> None:
     """The same for the JSON API: members of other types, other names, or missing."""
@@ -257,7 +254,6 @@ def test_no_lost_slice_of_an_s3_page_makes_it_empty() -> None:
         pytest.param(
             gcs_store,
             json.dumps(gcs_page(gcs_item("a"), gcs_item("b"), token="t")).encode(),
-            marks=bug("a flipped bit in the name `items` or `nextPageToken` is a listing without them", AssertionError),
         ),
     ],
 )
@@ -304,7 +300,7 @@ NUMBERS = st.one_of(
 )
 
 
-@fuzz(1500)
+@fuzz(600)
 @given(text=NUMBERS)
 def test_numbers_that_people_type(text: str) -> None:
     """Each is read as what it says, or refused in words."""
@@ -383,9 +379,9 @@ def test_credentials_files_of_any_content(text: bytes, tmp_path_factory: pytest.
     file.write_bytes(text)
     asked: list[object] = []
 
-    async def refuse(_self: object, *args: object, **kwargs: object) -> None:
-        asked.append(kwargs.get("url") or args[0])
-        raise aiohttp.ClientConnectionError("nobody is there")
+    async def refuse(_self: object, _method: str, url: str, *_: object, **__: object) -> None:
+        asked.append(url)
+        raise TransientError("nobody is there")
 
     async def run() -> None:
         async with open_credentials(str(file), ca_bundle=None, trust_env=False):
@@ -393,9 +389,8 @@ def test_credentials_files_of_any_content(text: bytes, tmp_path_factory: pytest.
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with (
-        mock.patch("gcloud.aio.auth.session.AioSession.post", refuse),
-        mock.patch("gcloud.aio.auth.session.AioSession.get", refuse),
-        mock.patch("heavysync.stores.gcs_auth.ssl.create_default_context", return_value=context),
+        mock.patch("heavysync.stores.gcs_auth.Door.request", refuse),
+        mock.patch("heavysync.stores.http.ssl.create_default_context", return_value=context),
     ):
         error = outcome(lambda: asyncio.run(run()))
 
