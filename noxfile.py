@@ -47,7 +47,7 @@ def run_tests(session: nox.Session) -> None:
     wheels = session.create_tmp()
     session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", wheels, ".")
     session.install("-q", "--find-links", wheels, "heavysync[test]")
-    session.run("pytest", "-n", "2", *session.posargs)
+    session.run("pytest", "-n", "3", *session.posargs)
 
 
 @nox.session
