@@ -1,0 +1,101 @@
+"""Multipart uploads of the S3 subset."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64decode
+from collections.abc import Sequence
+from itertools import count
+from xml.sax.saxutils import escape
+
+from servers.bodies import md5_of, span
+from servers.buckets import Bucket, Meta, Thing
+from servers.http import Answer, Chunk, Request
+from servers.s3 import NAMESPACE, S3, Query, S3Error, meta_of, prove_conditions, range_of, xml
+
+_PART = re.compile(r"<PartNumber>(\d+)</PartNumber>")
+
+
+class _Upload:
+    """An upload under way: parts by number, each with its pieces and md5."""
+
+    def __init__(self, meta: Meta) -> None:
+        self.meta = meta
+        self.parts: dict[int, tuple[Sequence[Chunk], bytes]] = {}
+
+
+class Uploads:
+    """Answers what has to do with uploads; see `S3.uploads`."""
+
+    def __init__(self) -> None:
+        self._uploads: dict[str, _Upload] = {}
+        self._ids = count(1)
+
+    def __call__(self, s3: S3, request: Request, bucket: Bucket, key: str, query: Query) -> Answer:
+        method = request.method
+        if method == "POST" and "uploads" in query:
+            s3.counts["begin upload"] += 1
+            name = f"upload-{next(self._ids)}"
+            self._uploads[name] = _Upload(meta_of(request.headers))
+            told = f"<Key>{escape(key)}</Key><UploadId>{name}</UploadId>"
+            return xml(f"<InitiateMultipartUploadResult {NAMESPACE}>{told}</InitiateMultipartUploadResult>")
+        name = query.get("uploadId", "")
+        upload = self._uploads.get(name)
+        if upload is None:
+            raise S3Error(404, "NoSuchUpload")
+        if method == "PUT":
+            return self._write(s3, request, upload, int(query["partNumber"]))
+        if method == "POST":
+            s3.counts["complete upload"] += 1
+            answer = self._complete(request, bucket, key, upload)
+            del self._uploads[name]
+            return answer
+        if method == "DELETE":
+            s3.counts["abort upload"] += 1
+            del self._uploads[name]
+            return Answer(204)
+        s3.counts["list parts"] += 1
+        return self._list(name, upload)
+
+    def _write(self, s3: S3, request: Request, upload: _Upload, number: int) -> Answer:
+        headers = request.headers
+        if "x-amz-copy-source" in headers:
+            s3.counts["copy part"] += 1
+            source = s3.copied(headers)
+            start, end = range_of(headers.get("x-amz-copy-source-range", ""), source.size)
+            pieces: Sequence[Chunk] = span(source.pieces, start, end)
+        else:
+            s3.counts["put part"] += 1
+            pieces = (request.body,)
+        md5 = md5_of(pieces)
+        if (told := headers.get("content-md5")) and b64decode(told) != md5:
+            raise S3Error(400, "BadDigest")
+        upload.parts[number] = (pieces, md5)
+        if "x-amz-copy-source" in headers:
+            return xml(f"<CopyPartResult {NAMESPACE}><ETag>&quot;{md5.hex()}&quot;</ETag></CopyPartResult>")
+        return Answer(200, f'ETag: "{md5.hex()}"\r\n')
+
+    def _complete(self, request: Request, bucket: Bucket, key: str, upload: _Upload) -> Answer:
+        prove_conditions(request.headers, bucket, key)
+        numbers = [int(number) for number in _PART.findall(bytes(request.body).decode())]
+        if not numbers or any(number not in upload.parts for number in numbers):
+            raise S3Error(400, "InvalidPart")
+        parts = [upload.parts[number] for number in numbers]
+        pieces = [piece for one, _ in parts for piece in one]
+        md5s = b"".join(md5 for _, md5 in parts)
+        etag = f"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-{len(parts)}"
+        sizes = [sum(map(len, one)) for one, _ in parts]
+        # the md5 of the whole is no part of what S3 tells; computing it would cost what the client is measured by
+        bucket.put(key, Thing(pieces, upload.meta, md5=b"", etag=etag, parts=sizes))
+        told = f"<Key>{escape(key)}</Key><ETag>&quot;{etag}&quot;</ETag>"
+        return xml(f"<CompleteMultipartUploadResult {NAMESPACE}>{told}</CompleteMultipartUploadResult>")
+
+    def _list(self, name: str, upload: _Upload) -> Answer:
+        rows = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>&quot;{md5.hex()}&quot;</ETag>"
+            f"<Size>{sum(map(len, pieces))}</Size></Part>"
+            for number, (pieces, md5) in sorted(upload.parts.items())
+        )
+        told = f"<UploadId>{name}</UploadId><IsTruncated>false</IsTruncated>{rows}"
+        return xml(f"<ListPartsResult {NAMESPACE}>{told}</ListPartsResult>")
