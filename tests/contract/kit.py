@@ -16,13 +16,14 @@ from heavysync.objects import ByteRange, Content, Digests, Location, Metadata
 from heavysync.parts import plan_parts
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class World:
-    """A store to test: how it is opened, and what its server is known to lack (fact -> reason)."""
+    """A store to test: how it is opened, what its server is known to lack (fact -> reason), and who speaks HTTP."""
 
     scheme: str
     open: Callable[[Location], AbstractAsyncContextManager]
     lacks: Mapping[str, str] = field(default_factory=dict)
+    client: str = "lean"
 
     def needs(self, *facts: str) -> None:
         """Skip the test, saying why, where the server is known to lack one of `facts`."""

@@ -115,24 +115,28 @@ def _memory(flavour, **how):
 
 
 def _gcs(url, **how):
-    options = GcsOptions(endpoint_url=url, **how)
-    return World(
+    def opened(location):
+        options = GcsOptions(endpoint_url=url, http_client=world.client, **how)
+        return open_gcs(location, options, connections=8)
+
+    world = World(
         scheme="gs",
-        open=lambda location: open_gcs(location, options, connections=8),
+        open=opened,
         lacks=NO_COPY_PART,
     )
+    return world
 
 
 def _s3(server, lacks):
-    options = S3Options(endpoint_url=server.url, region="us-east-1")
-
     @asynccontextmanager
     async def opened(location):
+        options = S3Options(endpoint_url=server.url, region="us-east-1", http_client=world.client)
         with mock.patch.dict(os.environ, server.environment):
             async with open_s3(location, options, connections=8) as store:
                 yield store
 
-    return World(scheme="s3", open=opened, lacks=lacks)
+    world = World(scheme="s3", open=opened, lacks=lacks)
+    return world
 
 
 @contextmanager
@@ -159,3 +163,7 @@ WORLDS = [
     s3_moto,
     s3_rclone,
 ]
+
+ON_A_WIRE = [gcs_loopback, gcs_loopback_short_pages, s3_moto, s3_rclone]
+
+OVER_BOTH = [gcs_loopback, s3_moto, s3_rclone]

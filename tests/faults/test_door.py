@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from buckets import GcsBucket
 from faults.cases import REQUESTS
 
 from heavysync.stores.http import Door
 
 
-def test_bytes_that_came_unasked_are_no_answer(google, gs_kit):
+@pytest.mark.parametrize("client", ["lean", "aiohttp"])
+def test_bytes_that_came_unasked_are_no_answer(client, google, gs_kit):
     """A server sends an answer once more after a while; the next request gets its own answer all the same."""
     gs_kit.clear()
     bucket = GcsBucket(google)
@@ -20,7 +22,7 @@ def test_bytes_that_came_unasked_are_no_answer(google, gs_kit):
 
     async def read():
         got = []
-        async with Door(connections=4, stall_s=2) as door:
+        async with Door(connections=4, stall_s=2, client=client) as door:
             for key in "aba":
                 url = f"{gs_kit.url}/download/storage/v1/b/{bucket.name}/o/{key}?alt=media"
                 got.append((await door.request("GET", url, {}, limit=100)).body)

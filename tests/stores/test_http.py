@@ -1,4 +1,4 @@
-"""The door: one request in, one whole answer out, or a typed error."""
+"""The door: one request in, one whole answer out, or a typed error; over either client."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from wire_server import Answer, answer, wire_server
 
 from heavysync.errors import FatalError, TransientError
 from heavysync.stores.http import PROGRESS, Door, OversizeError
+
+
+@pytest.fixture(autouse=True, params=["lean", "aiohttp"])
+def client(request, monkeypatch):
+    """All of this holds over both clients."""
+    monkeypatch.setitem(Door.__init__.__kwdefaults__, "client", request.param)
+    return request.param
 
 
 def talk(test, *answers, **how):
