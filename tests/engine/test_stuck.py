@@ -370,7 +370,7 @@ def test_flaky_source_costs_no_upload(tmp_path: Path) -> None:
     served = count()
 
     def fault(what: str, key: str) -> None:
-        if what == "read" and pair.source.calls["read"] % 40 >= 6:
+        if what == "read" and pair.source.calls["read"] % 240 >= 6:
             raise failing(served)
 
     pair.source.fault = fault

@@ -9,6 +9,7 @@ from faults.cases import Request
 
 MIB = 1 << 20
 SMALL = random.Random(5).randbytes(3000)
+MEDIUM = random.Random(7).randbytes(200_000)
 PIECES = [random.Random(6).randbytes(5 * MIB), SMALL]
 
 
@@ -40,6 +41,8 @@ def _with_checksum(algorithm):
 
 CASES = {
     "md5 that is the ETag": ("s3", _plain, "get"),
+    "md5 that is passed on": ("s3", lambda bucket: bucket.put("k", MEDIUM), "get"),
+    "md5 that a session checks": ("s3", lambda bucket: bucket.put("k", b"".join(PIECES)), "get range"),
     "ETag of one part": ("s3", _in_one_part, "get"),
     "ETag of parts": ("s3", _in_parts, "get range"),
     "crc32c under KMS": ("s3", _with_checksum("CRC32C"), "get"),

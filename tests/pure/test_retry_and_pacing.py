@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 
 from heavysync.errors import PermanentError, TransientError
 from heavysync.events import Recovered, Retrying
-from heavysync.pacing import ByteBudget
+from heavysync.pacing import SNUG, ByteBudget, busy_s
 from heavysync.retry import CAP_S, OUTAGE_CAP_S, Retrier, StoppedError
+
+
+MIB = 1 << 20
 
 
 def failing(times: int, error: Exception):
@@ -151,3 +155,58 @@ def test_budget_is_never_exceeded_and_everybody_gets_a_turn(sizes: list[int], ra
             pass
 
     asyncio.run(run())
+
+
+def test_bytes_in_flight_grow_while_the_loop_is_idle_and_shrink_when_it_is_busy() -> None:
+    """Only while somebody waits for them, between SNUG and the limit."""
+    now, busy = [0.0], [0.0]
+    limit = 4 * SNUG
+    budget = ByteBudget(limit, clock=lambda: now[0], busy=lambda: busy[0])
+    held, most = [0], list[int]()
+
+    async def worker() -> None:
+        while now[0] < 10:
+            async with budget.take(MIB):
+                held[0] += MIB
+                most.append(held[0])
+                await asyncio.sleep(0)
+                held[0] -= MIB
+
+    async def pass_time() -> None:
+        while now[0] < 10:
+            now[0] += 0.05
+            busy[0] += 0.05 if 5 < now[0] else 0.01
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pass_time())
+            for _ in range(700):
+                group.create_task(worker())
+
+    asyncio.run(run())
+    assert (max(most[:300]), max(most), max(most[-300:])) == (SNUG, limit, SNUG)
+
+
+@pytest.mark.parametrize("limit", [16 * MIB, 4 * SNUG])
+def test_whoever_asks_for_all_bytes_gets_them_alone(limit: int) -> None:
+    """Also where so many are not handed out for now: nobody waits for ever."""
+
+    async def run() -> None:
+        budget = ByteBudget(limit)
+        async with asyncio.timeout(5):
+            async with budget.take(2 * limit):
+                waiting = asyncio.get_running_loop().create_task(budget.acquire(1))
+                await asyncio.sleep(0)
+                assert not waiting.done()
+            await waiting
+
+    asyncio.run(run())
+
+
+def test_time_that_a_thread_is_kept_from_running_counts_as_busy() -> None:
+    """It grows at least with the time that the thread runs."""
+    before, ran = busy_s(), time.thread_time()
+    while time.thread_time() < ran + 0.05:
+        pass
+    assert busy_s() - before >= 0.04

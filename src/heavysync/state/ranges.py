@@ -14,7 +14,7 @@ from heavysync.state.inventory import Inventory, span_of, trim
 from heavysync.state.queue import Queue
 from heavysync.state.uploads import Abandoned, abandon
 
-MIGRATIONS = ("range.sql", "uploads.sql", "purge.sql")
+MIGRATIONS = ("range.sql", "uploads.sql", "purge.sql", "parts.sql")
 _OF_A_RUN = ("listing", "source", "destination", "transfer", "extra", "progress", "purge_failure", "span")
 
 

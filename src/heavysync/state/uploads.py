@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from typing import NamedTuple
 
 from heavysync.objects import PartDone, UploadState
@@ -20,7 +21,7 @@ class AbandonedUpload(NamedTuple):
     Attributes:
         number: of its row.
         key: of the object that it was begun for.
-        state: as it was kept.
+        state: as it was kept, without its parts.
     """
 
     number: int
@@ -65,8 +66,31 @@ def abandon(db: sqlite3.Connection, where: str, *values: str) -> None:
         db.execute("UPDATE transfer SET upload = NULL WHERE key = ?", (key,))
 
 
+_PARTS = "SELECT number, etag, md5, crc32c, crc64nvme FROM upload_part WHERE key = ? ORDER BY number"
+
+
+def keep_upload(db: sqlite3.Connection, key: str, state: UploadState) -> None:
+    """Keep an upload of a claimed transfer, and the parts that are new, as part of a transaction.
+
+    Without parts it has just been begun: one whose place it takes is abandoned.
+    """
+    if not state.parts:
+        abandon(db, "key = ? AND status = 'claimed'", key)
+    kept = db.execute(
+        "UPDATE transfer SET upload = ? WHERE key = ? AND status = 'claimed'", (upload_to_json(state), key)
+    ).rowcount
+    if kept:
+        db.executemany("INSERT OR REPLACE INTO upload_part VALUES (?, ?, ?, ?, ?, ?)", [(key, *part) for part in state.parts])
+
+
+def kept_upload(db: sqlite3.Connection, key: str, text: str) -> UploadState:
+    """The upload of a transfer, with all parts that were kept."""
+    rows = db.execute(_PARTS, (key,)).fetchall()
+    return replace(upload_from_json(text), parts=tuple(PartDone(*row) for row in rows))
+
+
 def upload_to_json(state: UploadState) -> str:
-    """An upload's state as text for its column."""
+    """An upload's state as text for its column; its parts have a table of their own."""
     return json.dumps(
         {
             "kind": state.kind,
@@ -74,12 +98,12 @@ def upload_to_json(state: UploadState) -> str:
             "part_size": state.part_size,
             "source_token": state.source_token,
             "nonce": state.nonce,
-            "parts": state.parts,
         }
     )
 
 
 def upload_from_json(text: str) -> UploadState:
-    """The inverse of `upload_to_json`."""
+    """The inverse of `upload_to_json`. An abandoned upload of an older file has its parts there; nobody needs them."""
     fields = json.loads(text)
-    return UploadState(**{**fields, "parts": tuple(PartDone(*part) for part in fields["parts"])})
+    fields.pop("parts", None)
+    return UploadState(**fields)

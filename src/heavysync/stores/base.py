@@ -43,8 +43,15 @@ class Upload(Protocol):
     def state(self) -> UploadState:
         """What to keep so that the upload can be resumed; `parts` are the acknowledged ones."""
 
-    async def write_part(self, part: Part, content: Content, digests: Digests) -> PartDone:
+    @property
+    def needs_md5s(self) -> bool:
+        """Whether a part has to come with its md5: nothing else would show the store that it was damaged on the way."""
+
+    async def write_part(self, part: Part, content: Content, digests: Digests, *, whole_md5: bytes = b"") -> PartDone:
         """Send one part; when it returns, the store has all its bytes and `state` says so.
+
+        `whole_md5`, with the last part, is what the whole has to have: a store that takes parts in order lets its provider
+        check it before the object appears.
 
         Without `Limits.parallel_parts` parts come in order, one at a time. The last part of a GCS session is held
         by the server as the end of the object, so there `complete` may find the object finished already.

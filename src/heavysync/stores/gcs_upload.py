@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from heavysync.checksums import combine_crc32c, crc32c_text
+from heavysync.checksums import combine_crc32c, crc32c_text, md5_text
 from heavysync.errors import (
     ConditionError,
     HeavysyncError,
@@ -51,7 +51,8 @@ class GcsUpload:
     """
 
     def __init__(self, store: GcsStore, key: str, state: UploadState, size: int) -> None:
-        self.state = state
+        self._state = state
+        self._parts = {done.number: done for done in state.parts}
         self._store = store
         self._key = key
         self._size = size
@@ -60,14 +61,23 @@ class GcsUpload:
         self._refusal: ConditionError | None = None
         self._is_in_doubt = False
 
+    @property
+    def state(self) -> UploadState:
+        """What to keep so that the session can be taken up again."""
+        return replace(self._state, parts=tuple(sorted(self._parts.values())))
+
+    @property
+    def needs_md5s(self) -> bool:
+        """See `Upload`. The CRC32C of the whole goes with the last part, and comes back with the object."""
+        return False
+
     async def agree(self) -> None:
         """Ask the server what it has, and forget the parts that it does not."""
         await self._ask()
-        size = self.state.part_size
-        kept = (done for done in self.state.parts if min(done.number * size, self._size) <= self._offset)
-        self.state = replace(self.state, parts=tuple(kept))
+        size = self._state.part_size
+        self._parts = {number: done for number, done in self._parts.items() if min(number * size, self._size) <= self._offset}
 
-    async def write_part(self, part: Part, content: Content, digests: Digests) -> PartDone:
+    async def write_part(self, part: Part, content: Content, digests: Digests, *, whole_md5: bytes = b"") -> PartDone:
         """See `Upload`."""
         if self._is_in_doubt:
             await self._ask()
@@ -78,36 +88,42 @@ class GcsUpload:
         done = PartDone(part.number, "", digests.md5.hex(), digests.crc32c)
         while self._offset < part.end:
             before = self._offset
-            await self._send(part, content.chunks, self._whole_crc32c(done))
+            await self._send(part, content.chunks, self._hashes(done, whole_md5))
             if self._offset <= before:
                 raise TransientError(f"part {part.number} of {self._key!r}: the session kept nothing of it")
-        others = (known for known in self.state.parts if known.number != part.number)
-        self.state = replace(self.state, parts=tuple(sorted((*others, done))))
+        self._parts[part.number] = done
         return done
 
-    def _whole_crc32c(self, last: PartDone) -> str | None:
-        """The CRC32C of the whole object, where all parts are known; it goes with the last one."""
-        parts = [*(done for done in self.state.parts if done.number < last.number), last]
-        size = self.state.part_size
-        if last.number * size < self._size or [done.number for done in parts] != [*range(1, last.number + 1)]:
-            return None
-        sizes = [min(size, self._size - at) for at in range(0, self._size, size)]
-        return crc32c_text(combine_crc32c(zip((done.crc32c for done in parts), sizes, strict=True)))
+    def _hashes(self, last: PartDone, md5: bytes) -> str:
+        """The digests of the whole object that are known; they go with its last part. Empty before that.
 
-    async def _send(self, part: Part, chunks: Sequence[bytes], crc32c: str | None) -> None:
+        Source: https://docs.cloud.google.com/storage/docs/data-validation
+        """
+        size = self._state.part_size
+        if last.number * size < self._size:
+            return ""
+        hashes = [f"md5={md5_text(md5)}"] if md5 else []
+        parts = self._parts | {last.number: last}
+        if all(number in parts for number in range(1, last.number + 1)):
+            sizes = [min(size, self._size - at) for at in range(0, self._size, size)]
+            sums = [parts[number].crc32c for number in range(1, last.number + 1)]
+            hashes.append(f"crc32c={crc32c_text(combine_crc32c(zip(sums, sizes, strict=True)))}")
+        return ",".join(hashes)
+
+    async def _send(self, part: Part, chunks: Sequence[bytes], hashes: str) -> None:
         """Send the rest of a part, from the offset on."""
         headers = {"Content-Range": f"bytes {self._offset}-{part.end - 1}/{self._size}"}
-        if crc32c and part.end == self._size:
-            headers["X-Goog-Hash"] = f"crc32c={crc32c}"
+        if hashes:
+            headers["X-Goog-Hash"] = hashes
         body = rest_of(chunks, self._offset - part.start)
         self._is_in_doubt = True
-        response = await self._store.wire.session("PUT", self.state.id, headers, body)
+        response = await self._store.wire.session("PUT", self._state.id, headers, body)
         self._note(response, f"write part {part.number} of", part.end)
 
     async def _ask(self) -> None:
         """Ask for the offset."""
         headers = {"Content-Range": f"bytes */{self._size}"}
-        response = await self._store.wire.session("PUT", self.state.id, headers)
+        response = await self._store.wire.session("PUT", self._state.id, headers)
         self._note(response, "ask for the upload of", self._size)
 
     def _kept(self, text: str | None, most: int, operation: str) -> int:
@@ -171,7 +187,7 @@ class GcsUpload:
 
     async def abort(self) -> None:
         """See `Upload`. Google answers 499 to a cancelled session, and refuses to cancel one that has finished its object."""
-        response = await self._store.wire.session("DELETE", self.state.id, {})
+        response = await self._store.wire.session("DELETE", self._state.id, {})
         if response.status >= 500 or response.status in {408, 429}:
             raise self._error(response, "abort the upload of")
 

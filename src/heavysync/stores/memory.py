@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
 
-from heavysync.checksums import digest
+from heavysync.checksums import crc64nvme, crc64nvme_text
 from heavysync.errors import (
     ConditionError,
+    DamagedError,
     FatalError,
     NotFoundError,
     PermanentError,
-    TransientError,
     UploadGoneError,
 )
 from heavysync.objects import (
@@ -44,7 +44,7 @@ from heavysync.objects import (
 from heavysync.stores import rules
 from heavysync.stores.base import Store
 from heavysync.stores.memory_bucket import MemoryBucket, MemoryService, PendingUpload, StoredVersion, written
-from heavysync.stores.memory_upload import MemoryUpload
+from heavysync.stores.memory_upload import MemoryUpload, fits
 
 Hook = Callable[[str, str], Awaitable[None] | None]
 """Called with the operation's name and the relative key (empty where there is none)."""
@@ -62,11 +62,12 @@ class MemoryStore:
         page_max: most rows of one page.
         rewrite_step: bytes that one `copy` call of the "gs" flavour moves.
         storage_class: of everything written.
+        crc: of the whole, that the "s3" flavour states: "crc32c", "crc64nvme" or "".
         fault: called before each operation.
         lose: called after each operation that changed something; raise TransientError to lose its answer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - knobs of a test double, by name
         self,
         location: Location,
         service: MemoryService,
@@ -75,6 +76,7 @@ class MemoryStore:
         page_max: int = 1000,
         rewrite_step: int = 1 << 20,
         storage_class: str | None = None,
+        crc: str = "crc32c",
         fault: Hook | None = None,
         lose: Hook | None = None,
     ) -> None:
@@ -85,6 +87,7 @@ class MemoryStore:
         self.page_max = page_max
         self.rewrite_step = rewrite_step
         self.storage_class = storage_class
+        self.crc = crc
         self.fault = fault
         self.lose = lose
         self.calls: Counter[str] = Counter()
@@ -215,7 +218,13 @@ class MemoryStore:
     async def examine(self, key: str) -> Examined | None:
         """See `Store`."""
         info = await self.stat(key)
-        return None if info is None else Examined(info, None, not self.bucket.opaque_etags)
+        row = self.bucket.live(self.full(key))
+        if info is None or row is None:
+            return None
+        if self.flavour == "s3" and self.crc != "crc32c":
+            info = info._replace(crc32c=None)
+        crc = crc64nvme_text(crc64nvme([row.data])) if self.crc == "crc64nvme" else None
+        return Examined(info, crc, not self.bucket.opaque_etags)
 
     async def part_size(self, info: ObjectInfo) -> int | None:
         """See `Store`."""
@@ -244,7 +253,7 @@ class MemoryStore:
             chunks,
             end - start,
             metadata=replace(row.metadata, tags=()),
-            crc32c=row.crc32c,
+            crc32c=row.crc32c if self.flavour == "gs" or self.crc == "crc32c" else None,
             is_md5_etag=not self.bucket.opaque_etags,
         )
 
@@ -262,12 +271,12 @@ class MemoryStore:
         await self.step("write", key)
         self._refuse(key, metadata, content.size)
         data = b"".join(content.chunks)
-        if digest([data]) != digests or len(data) != content.size:
-            raise TransientError(f"write {key!r}: the bytes do not match their digests")
+        if not fits(data, digests) or len(data) != content.size:
+            raise DamagedError(f"write {key!r}: the bytes do not match their digests")
         self.bucket.require(self.full(key), replaces)
         row = self.bucket.put(self.full(key), data, metadata, storage_class=self.storage_class)
         await self.settle("write", key)
-        return written(row)
+        return written(row)._replace(is_md5_etag=bool(row.etag) and not self.bucket.opaque_etags)
 
     def _refuse(self, key: str, metadata: Metadata, size: int) -> None:
         """What a provider refuses for good."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from heavysync.checksums import crc32c_text, digest
-from heavysync.errors import ConditionError, PermanentError, TransientError, UploadGoneError
+from heavysync.errors import ConditionError, DamagedError, PermanentError, UploadGoneError
 from heavysync.objects import Content, Digests, ObjectInfo, Part, PartDone, UploadState, Written
 from heavysync.stores.memory_bucket import PendingUpload, StoredVersion, written
 
@@ -31,13 +31,28 @@ class MemoryUpload:
         except KeyError:
             raise UploadGoneError(f"upload {self._key!r}: it does not exist any more") from None
 
-    async def write_part(self, part: Part, content: Content, digests: Digests) -> PartDone:
+    @property
+    def needs_md5s(self) -> bool:
+        """See `Upload`."""
+        return self._store.flavour == "s3"
+
+    async def write_part(self, part: Part, content: Content, digests: Digests, *, whole_md5: bytes = b"") -> PartDone:
         """See `Upload`."""
         await self._store.step("write_part", self._key)
         data = b"".join(content.chunks)
-        if digest([data]) != digests or len(data) != part.size:
-            raise TransientError(f"part {part.number} of {self._key!r}: the bytes do not match their digests")
+        if not fits(data, digests, needs_md5=self.needs_md5s) or len(data) != part.size:
+            raise DamagedError(f"part {part.number} of {self._key!r}: the bytes do not match their digests")
+        self._check_whole(part, data, whole_md5)
         return await self._accept("write_part", part, data, digests)
+
+    def _check_whole(self, part: Part, data: bytes, md5: bytes) -> None:
+        """Refuse the last part of a session where the whole would have another md5: the session is dead then."""
+        pending = self._pending()
+        if md5 and part.end == pending.size and pending.finished is None:
+            others = [pending.parts[number] for number in sorted(pending.parts) if number != part.number]
+            if digest([*others, data]).md5 != md5:
+                del self._store.service.uploads[self.state.id]
+                raise UploadGoneError(f"part {part.number} of {self._key!r}: the md5 of the whole differs", code="BadDigest")
 
     async def copy_part(self, source: Store, info: ObjectInfo, part: Part) -> PartDone:
         """See `Upload`."""
@@ -99,7 +114,8 @@ class MemoryUpload:
             if self._store.flavour == "s3":
                 del self._store.service.uploads[self.state.id]
         await self._store.settle("complete", self._key)
-        if digests and crc32c_text(digests.crc32c) != row.crc32c:
+        wrong_md5 = digests and digests.md5 and row.md5 and digests.md5.hex() != row.md5
+        if wrong_md5 or (digests and crc32c_text(digests.crc32c) != row.crc32c):
             pending.bucket.delete_version(pending.key, row.version)
             raise UploadGoneError(f"complete {self._key!r}: the checksum differs", code="BadDigest")
         return written(row)
@@ -116,3 +132,9 @@ class MemoryUpload:
         """See `Upload`."""
         await self._store.step("abort", self._key)
         self._store.service.uploads.pop(self.state.id, None)
+
+
+def fits(data: bytes, digests: Digests, *, needs_md5: bool = True) -> bool:
+    """Whether bytes have the digests that travel with them."""
+    found = digest([data])
+    return found.crc32c == digests.crc32c and (found.md5 == digests.md5 or not (needs_md5 or digests.md5))

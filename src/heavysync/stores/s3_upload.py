@@ -112,7 +112,12 @@ class S3Upload:
     def _query(self, part: Part) -> tuple[tuple[str, str], ...]:
         return (("partNumber", str(part.number)), ("uploadId", self._state.id))
 
-    async def write_part(self, part: Part, content: Content, digests: Digests) -> PartDone:
+    @property
+    def needs_md5s(self) -> bool:
+        """See `Upload`."""
+        return True
+
+    async def write_part(self, part: Part, content: Content, digests: Digests, *, whole_md5: bytes = b"") -> PartDone:  # noqa: ARG002
         """See `Upload.write_part`. The answer's ETag is the part's md5, unless KMS encrypts it."""
         response = await self._wire.send(
             s3_errors.WRITE_PART,

@@ -1,22 +1,21 @@
 """A large object, part by part: several at once, resumable, and verified as a whole before it appears.
 
 Parts are read, and their memory is taken, in the order of their numbers. Where the destination takes parts only in order
-(a GCS session), writes wait for their turn, so that the next part is read while the last is written. The md5 of the
-whole, where it is the only digest known, is computed in that order, too.
+(a GCS session), writes wait for their turn, so that the next part is read, and hashed if need be, while the last is written.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from heavysync.checksums import PartHasher, Stamp, combine_crc32c, crc32c_text, multipart_etag
+from heavysync.checksums import Stamp
 from heavysync.errors import ConditionError, ObjectError, PermanentError, TransientError, UploadGoneError
-from heavysync.objects import ByteRange, Content, Digests, Metadata, ObjectInfo, Part, PartDone, UploadState, Written
+from heavysync.objects import ByteRange, Digests, Examined, Metadata, ObjectInfo, Part, PartDone, UploadState, Written
 from heavysync.outcomes import Done, Failed, Transfer
 from heavysync.parts import part_size_for, plan_parts
 from heavysync.retry import StuckError
@@ -27,9 +26,9 @@ from heavysync.transfer.context import (
     SaveUpload,
     SourceChangedError,
     SourceGoneError,
-    are_uniform,
     damaged_words,
     done,
+    examine_source,
     from_source,
     look_at_source,
     metadata_for,
@@ -37,6 +36,7 @@ from heavysync.transfer.context import (
     read_part,
     undamaged,
 )
+from heavysync.transfer.proof import CorruptError, SourceProof
 from heavysync.transfer.settle import destination_changed, settle_write
 from heavysync.transfer.turns import Turns
 
@@ -44,9 +44,18 @@ T = TypeVar("T")
 
 _RESTARTS = 3  # so often an upload that died under our hands is begun again before the object counts as failed
 
+MOST_PARTS = 16
+"""Parts of one object in flight at most, where it has the memory to itself: they fill a line that no few connections fill."""
 
-class _CorruptError(Exception):
-    """The parts do not add up to the object that the source says it has."""
+LEAST_PARTS = 8
+"""Parts of one object in flight that it may always have, memory permitting."""
+
+IN_ORDER_PARTS = 4
+"""The same where parts are written one after the other: one is written while the next ones are read."""
+
+
+class _UnprovenError(Exception):
+    """The destination does not say what alone would prove the object."""
 
 
 async def copy_in_parts(
@@ -55,20 +64,24 @@ async def copy_in_parts(
     """Copy one object by an upload of parts, going on with the one that the transfer remembers."""
     attempt = transfer
     gone = corrupt = 0
+    alone = False
     while True:
-        relay = _Relay(attempt, context, save_upload, server_side=server_side)
+        relay = _Relay(attempt, context, save_upload, server_side=server_side, alone=alone)
         try:
             return await relay.run()
         except StuckError as error:
             error.suspect = relay.is_suspect and not error.throttled
             raise
+        except _UnprovenError:
+            alone = True
         except UploadGoneError as error:
             gone += 1
+            alone = alone or error.code == "BadDigest"
             if gone > _RESTARTS and error.code == "BadDigest":
                 raise PermanentError(f"{error}; {damaged_words(gone)}", code="corrupt") from error
             if gone > _RESTARTS:
                 raise
-        except _CorruptError as error:
+        except CorruptError as error:
             corrupt += 1
             if corrupt >= CORRUPT_READS:
                 raise PermanentError(f"{attempt.source.key}: {error}; copied {corrupt} times", code="corrupt") from error
@@ -78,55 +91,68 @@ async def copy_in_parts(
 class _Relay:
     """One attempt to bring one object over in parts."""
 
-    def __init__(self, transfer: Transfer, context: Context, save_upload: SaveUpload, *, server_side: bool) -> None:
+    _proof: SourceProof  # once it is known in which parts
+
+    def __init__(
+        self, transfer: Transfer, context: Context, save_upload: SaveUpload, *, server_side: bool, alone: bool
+    ) -> None:
         self.transfer = transfer
+        self._alone = alone
         self._info = transfer.source
         self._context = context
         self._save_upload = save_upload
         self._server_side = server_side
-        self._hasher: PartHasher | None = None  # of the whole, in order; where no other digest is known
+        self._crc64nvme: str | None = None
         self._nonce = ""
         self._keeping = asyncio.Lock()
-        self._is_kept = True  # all acknowledged parts are committed, or in the commit that is under way
-        self._held: dict[int, PartDone] = {}  # parts that were acknowledged before this attempt
-        self._is_md5_etag = False  # until a read of this process has shown that the source is not encrypted
-        self._has_read = False
-        self._source_part: int | None = None
+        self._unkept: list[PartDone] = []  # acknowledged, and in no commit yet
+        self._held: Mapping[int, PartDone] = {}  # parts that were acknowledged before this attempt
+        self._done: dict[int, PartDone] = {}  # all that were acknowledged
+        self._workers = 0
         self._has_sent = False
         self.is_suspect = False  # the step that is under way fails if its upload is what is wrong
 
     async def run(self) -> Done | Failed:
         """Begin or resume, move all parts, verify, complete."""
-        info, context = self._info, self._context
+        context = self._context
+        metadata = await self._look()
+        info = self._info
         look = partial(context.source.part_size, info)
-        self._source_part = await from_source(context, f"look at {info.key}", look)
-        size = self._part_size(self._source_part)
+        source_part = await from_source(context, f"look at {info.key}", look)
+        size = self._part_size(source_part)
         upload = await self._resume()
         if isinstance(upload, Written):
             return done(info, upload)
         if upload is None:
             try:
-                upload = await self._begin(size)
+                upload = await self._begin(size, metadata)
             except ConditionError as error:  # GCS looks at the condition when a session begins, too
                 return destination_changed(info, error)
-        self._hasher = self._wanted_hasher(upload.state.part_size)
+        state = upload.state
+        self._held = {part.number: part for part in state.parts}
+        self._done = dict(self._held)
+        source = Examined(info, self._crc64nvme)
+        self._proof = SourceProof(context, source, state.part_size, source_part, held=self._held, alone=self._alone)
         try:
-            await self._move(upload)
-            digests = await self._verify(upload.state)
+            await self._move(upload, replace(state, parts=()))
+            digests = None if self._server_side else await self._proof.verify(self._done)
             if self._server_side:
                 await look_at_source(context, info)  # not every S3-like server heeds the condition of a copy
             written = await self._complete(upload, digests)
         except UploadGoneError:
-            written = await self._find_or_give_up(upload.state)
+            written = await self._find_or_give_up(state)
             if written is None:
                 raise
             return done(info, written)
-        except (ObjectError, SourceGoneError, SourceChangedError, _CorruptError):
-            await self._give_up(upload.state)
+        except (ObjectError, SourceGoneError, SourceChangedError, CorruptError):
+            await self._give_up(state)
             raise
         if written is None:
             return destination_changed(info, ConditionError("the condition of the upload failed"))
-        return done(info, written, digests=None if self._server_side else digests)
+        if digests and digests.md5 and self._proof.is_delegated and written.md5 is None:
+            self._replace_written(written)
+            raise _UnprovenError
+        return done(info, written, digests=digests)
 
     def _part_size(self, source_part: int | None) -> int:
         """The part size of a new upload: a part has to fit into memory, unless the provider copies it."""
@@ -183,13 +209,21 @@ class _Relay:
         """After an upload cannot be continued: it may have been completed, then its object is there; else it is given up."""
         info = self._info
         written = await settle_write(self._context, info, state.nonce, None)
-        if written is not None and written.md5 and info.candidate_md5 and written.md5 != info.candidate_md5:
+        in_order = not self._context.destination.limits.parallel_parts
+        stated = written.md5 if written else None
+        if written is not None and (stated or in_order) and info.candidate_md5 not in {None, stated} and not info.crc32c:
             # its bytes are not the source's, or the source's ETag is no md5: another upload, which is verified, takes its place
-            there = ObjectInfo(info.key, info.size, written.etag, written.md5, written.crc32c, version=written.version)
-            self.transfer, written = self.transfer._replace(destination=there), None
+            self._replace_written(written)
+            written = None
         if written is None:
             await self._give_up(state)
         return written
+
+    def _replace_written(self, written: Written) -> None:
+        """What was just written is what the next attempt replaces."""
+        info = self._info
+        there = ObjectInfo(info.key, info.size, written.etag, written.md5, written.crc32c, version=written.version)
+        self.transfer = self.transfer._replace(destination=there)
 
     async def _give_up(self, state: UploadState) -> None:
         """Abort an upload that will not be completed, with one attempt: nobody shall wait for it.
@@ -200,12 +234,12 @@ class _Relay:
             await self._context.destination.abort_upload(self._info.key, state)
             await self._save_upload(self._info.key, None)
 
-    async def _begin(self, part_size: int) -> Upload:
+    async def _begin(self, part_size: int, source_metadata: Metadata | None) -> Upload:
         """Begin an upload with the source's metadata, and keep its identity before the first part is sent."""
         info, context = self._info, self._context
         self._nonce = new_nonce()
         stamp = Stamp(info.size, info.token, self._nonce, crc32c=info.crc32c or "")
-        metadata = await metadata_for(context, info, await self._metadata(), stamp)
+        metadata = await metadata_for(context, info, source_metadata, stamp)
         step = partial(
             context.destination.begin_upload,
             info.key,
@@ -220,47 +254,47 @@ class _Relay:
         await self._save_upload(info.key, upload.state)
         return upload
 
-    async def _metadata(self) -> Metadata | None:
-        """The source's metadata: from its listing, or by a look at it."""
-        info, context = self._info, self._context
-        if info.metadata is not None:
-            return Metadata.from_json(info.metadata)
-        if not info.etag:
-            return None  # a listing with generations has metadata wherever there are any
-        now = await look_at_source(context, info)
+    async def _look(self) -> Metadata | None:
+        """The source's metadata, and the CRCs of the whole: from its listing, or by a look at it."""
+        info = self._info
+        if info.metadata is not None or not info.etag:  # a listing with generations has metadata wherever there are any
+            return Metadata.from_json(info.metadata) if info.metadata else None
+        now, self._crc64nvme, _ = await examine_source(self._context, info)
+        self._info = info._replace(crc32c=now.crc32c)
         return None if now.metadata is None else Metadata.from_json(now.metadata)
 
-    async def _move(self, upload: Upload) -> None:
+    async def _move(self, upload: Upload, identity: UploadState) -> None:
         """Move the parts that are missing, several at a time."""
-        self._held = {part.number: part for part in upload.state.parts}
-        todo = self._to_read(plan_parts(self._info.size, upload.state.part_size))
-        queue, turns, gate = iter(todo), Turns(todo), asyncio.Lock()
-        workers = min(self._context.parts_at_once, len(todo))
+        parts = plan_parts(self._info.size, identity.part_size)
+        missing = [part for part in parts if part.number not in self._held]
+        todo = missing if self._server_side else self._proof.to_read(parts)
+        lines = _Lines(iter(todo), asyncio.Lock(), Turns(todo), Turns(todo))
+        budget = self._context.budget
+        budget.sharers += 1
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(workers):
-                    group.create_task(self._worker(upload, queue, gate, turns))
+                self._workers = min(self._at_once(identity.part_size), len(todo))
+                for _ in range(self._workers):
+                    group.create_task(self._worker(upload, identity, lines))
         except BaseExceptionGroup as group_error:
             raise _first(group_error) from None
+        finally:
+            budget.sharers -= 1
 
-    def _to_read(self, parts: list[Part]) -> list[Part]:
-        """The parts that are missing, and, where only the bytes of the whole can be verified, those an earlier process sent.
+    def _at_once(self, part_size: int) -> int:
+        """How many parts may be in flight: half of the memory is shared by all objects that are moved in parts."""
+        budget = self._context.budget
+        if self._server_side:
+            return LEAST_PARTS
+        if not self._context.destination.limits.parallel_parts:
+            return IN_ORDER_PARTS
+        return max(LEAST_PARTS, min(MOST_PARTS, budget.limit // (2 * part_size * budget.sharers)))
 
-        These are read again and not sent. A GCS session spares that: it tells the md5 of the whole when it is finished,
-        so a read is needed only to learn whether the source's ETag is an md5.
-        """
-        missing = [part for part in parts if part.number not in self._held]
-        if self._hasher is None or not self._held:
-            return missing
-        if self._info.candidate_md5 is None or self._context.destination.limits.parallel_parts:
-            return parts
-        return missing or parts[-1:]
-
-    async def _worker(self, upload: Upload, queue: Iterator[Part], gate: asyncio.Lock, turns: Turns) -> None:
+    async def _worker(self, upload: Upload, identity: UploadState, lines: _Lines) -> None:
         budget = self._context.budget
         while True:
-            async with gate:  # parts take their memory in the order of their numbers, so the lowest never waits in vain
-                part = next(queue, None)
+            async with lines.gate:  # parts take their memory in the order of their numbers, so the lowest never waits in vain
+                part = next(lines.queue, None)
                 if part is None:
                     return
                 if self._context.retry.stopping.is_set():
@@ -268,118 +302,92 @@ class _Relay:
                 size = 0 if self._server_side else min(part.size, budget.limit)
                 await budget.acquire(size)
             try:
-                await self._bring_part(upload, part, turns)
+                await self._bring_part(upload, part, lines)
             finally:
                 budget.release(size)
             if part.number in self._held:
                 continue
-            await self._keep(upload)
+            await self._keep(identity)
             self._context.moved(part.size)
+            if self._workers > self._at_once(identity.part_size):  # others have come
+                self._workers -= 1
+                return
 
-    async def _keep(self, upload: Upload) -> None:
+    async def _keep(self, identity: UploadState) -> None:
         """Commit how far the upload has come; parts that are acknowledged during a commit share the next one."""
-        self._is_kept = False
         async with self._keeping:
-            if not self._is_kept:
-                self._is_kept = True
-                await self._save_upload(self._info.key, upload.state)
+            if self._unkept:
+                parts, self._unkept = tuple(self._unkept), []
+                await self._save_upload(self._info.key, replace(identity, parts=parts))
 
-    async def _bring_part(self, upload: Upload, part: Part, turns: Turns) -> None:
-        info, context = self._info, self._context
+    async def _bring_part(self, upload: Upload, part: Part, lines: _Lines) -> None:
+        info, context, proof = self._info, self._context, self._proof
         name = f"part {part.number} of {info.key}"
         if self._server_side:
-            await from_source(context, f"copy {name}", partial(upload.copy_part, context.source, info, part))
+            step = partial(upload.copy_part, context.source, info, part)
+            self._note(await from_source(context, f"copy {name}", step), "")
             return
-        content, digests = await read_part(context, info, ByteRange(part.start, part.end))
-        self._is_md5_etag = content.is_md5_etag and (self._is_md5_etag or not self._has_read)
-        self._has_read = True
-        in_order = not context.destination.limits.parallel_parts
-        async with turns.of(part.number):
-            await self._hash_in_order(part, content)
-            if held := self._held.get(part.number):
-                self._check_held(held, digests)
-                return
-            if in_order:
-                await self._verify_last(upload.state, part, digests)
-                await self._send(name, partial(upload.write_part, part, content, digests))
-        if not in_order:
-            await self._send(name, partial(upload.write_part, part, content, digests))
+        md5 = upload.needs_md5s or proof.needs_md5s
+        content, digests = await read_part(context, info, ByteRange(part.start, part.end), md5=md5)
+        proof.note(content)
+        crc64 = proof.crc64nvme_of(content)
+        if proof.is_hashing:
+            async with lines.hashing.of(part.number):
+                await proof.hash_in_order(part, content)
+        if held := self._held.get(part.number):
+            proof.check_held(held, digests)
+        if context.destination.limits.parallel_parts:
+            if held is None:
+                await self._send(name, partial(upload.write_part, part, content, digests), crc64)
+            return
+        async with lines.writing.of(part.number):
+            if held is None:
+                whole_md5 = b""
+                if part.end == info.size:  # it makes the object appear, so the whole is verified before
+                    last = PartDone(part.number, "", digests.md5.hex(), digests.crc32c, crc64)
+                    whole_md5 = (await proof.verify({**self._done, part.number: last})).md5
+                await self._send(name, partial(upload.write_part, part, content, digests, whole_md5=whole_md5), crc64)
 
-    async def _send(self, name: str, step: Callable[[], Awaitable[PartDone]]) -> None:
+    async def _send(self, name: str, step: Callable[[], Awaitable[PartDone]], crc64nvme: str) -> None:
         """Send a part. If none gets through in this attempt, the upload may be what is wrong."""
         try:
-            await self._context.retry(f"write {name}", undamaged(step))
+            self._note(await self._context.retry(f"write {name}", undamaged(step)), crc64nvme)
         except StuckError:
             self.is_suspect = not self._has_sent
             raise
         self._has_sent = True
 
-    def _check_held(self, held: PartDone, digests: Digests) -> None:
-        if held.md5 != digests.md5.hex():
-            raise _CorruptError(f"part {held.number} had the md5 {held.md5} when it was sent, and has {digests.md5.hex()} now")
+    def _note(self, done: PartDone, crc64nvme: str) -> None:
+        """Take note of a part that was acknowledged."""
+        done = done._replace(crc64nvme=crc64nvme)
+        self._done[done.number] = done
+        self._unkept.append(done)
 
-    async def _verify_last(self, state: UploadState, part: Part, digests: Digests) -> None:
-        """Where the last part makes the object appear, the whole is verified before it is sent."""
-        if part.end == self._info.size:
-            done = PartDone(part.number, "", digests.md5.hex(), digests.crc32c)
-            others = tuple(known for known in state.parts if known.number != part.number)
-            await self._verify(replace(state, parts=(*others, done)))
-
-    async def _hash_in_order(self, part: Part, content: Content) -> None:
-        """Carry the md5s on that the source's ETag is made of, as long as no part was left out."""
-        if self._hasher is not None and part.start == self._hasher.size:
-            await asyncio.to_thread(self._hasher.update, content.chunks)
-
-    def _wanted_hasher(self, part_size: int) -> PartHasher | None:
-        """What computes the source's ETag from its bytes in order, if neither a CRC nor the parts' own md5s do."""
-        info = self._info
-        if info.crc32c is not None or self._server_side:
-            return None
-        if info.candidate_md5 is not None:
-            return PartHasher(None)
-        return None if self._source_part in {None, part_size} else PartHasher(self._source_part)
-
-    async def _verify(self, state: UploadState) -> Digests:
-        """Hold what was read against what the source says of the whole object."""
-        info = self._info
-        if self._server_side:
-            return Digests(b"", 0)
-        parts = plan_parts(info.size, state.part_size)
-        by_number = {part.number: part for part in state.parts}
-        ordered: list[PartDone] = [by_number[part.number] for part in parts]
-        sums = [(part.crc32c, planned.size) for part, planned in zip(ordered, parts, strict=True)]
-        crc = combine_crc32c(sums)
-        if info.crc32c is not None and crc32c_text(crc) != info.crc32c:
-            raise _CorruptError(f"the parts have crc32c {crc32c_text(crc)}, the provider says {info.crc32c}")
-        if self._hasher is not None and self._hasher.size == info.size:
-            if self._hasher.etag() != (info.candidate_md5 or info.etag):
-                await self._doubt(self._hasher.etag())
-        elif self._source_part == state.part_size and "-" in info.etag:  # the source's boundaries were kept
-            etag = multipart_etag([bytes.fromhex(part.md5) for part in ordered])
-            if etag != info.etag:
-                await self._doubt(etag)
-        is_md5 = self._hasher is not None and self._is_md5_etag and info.candidate_md5 is not None
-        return Digests(bytes.fromhex(info.candidate_md5 or "") if is_md5 else b"", crc)
-
-    async def _doubt(self, found: str) -> None:
-        """The ETag did not come out: are the bytes wrong, or is it no digest of them?"""
-        if not self._is_md5_etag:
-            return
-        info, guessed = self._info, self._source_part
-        if "-" in info.etag and guessed is not None and not await are_uniform(self._context, info, guessed):
-            return
-        raise _CorruptError(f"the parts give the ETag {found}, the provider says {info.etag}")
-
-    async def _complete(self, upload: Upload, digests: Digests) -> Written | None:
+    async def _complete(self, upload: Upload, digests: Digests | None) -> Written | None:
         """Make the object appear; None: somebody else wrote the destination."""
-        known = None if self._server_side else digests
         try:
-            return await self._suspiciously(f"complete upload of {self._info.key}", partial(upload.complete, known))
+            return await self._suspiciously(f"complete upload of {self._info.key}", partial(upload.complete, digests))
         except ConditionError:
-            settled = await settle_write(self._context, self._info, self._nonce, known)
+            settled = await settle_write(self._context, self._info, self._nonce, digests)
             if settled is None:
                 await self._give_up(upload.state)
             return settled
+
+
+class _Lines(NamedTuple):
+    """What the workers of one object pass through.
+
+    Attributes:
+        queue: of parts.
+        gate: to the queue and to the memory.
+        hashing: in the order of the parts.
+        writing: in the same order, where the destination wants it.
+    """
+
+    queue: Iterator[Part]
+    gate: asyncio.Lock
+    hashing: Turns
+    writing: Turns
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -8,7 +8,6 @@ from heavysync.checksums import Stamp, crc32c_text, md5_hex, md5_text
 from heavysync.errors import ConditionError, ObjectError
 from heavysync.objects import ObjectInfo
 from heavysync.outcomes import Changed, Done, Failed, Outcome, Postponed, Released, Skipped, Transfer
-from heavysync.parts import DEFAULT_PART_SIZE
 from heavysync.retry import StoppedError, StuckError
 from heavysync.transfer.context import (
     Context,
@@ -23,6 +22,7 @@ from heavysync.transfer.context import (
     written_as,
 )
 from heavysync.transfer.large import copy_in_parts
+from heavysync.transfer.relayed import copy_relayed, most_whole
 from heavysync.transfer.server_side import copy_server_side
 from heavysync.transfer.settle import destination_changed, stamp_of
 from heavysync.transfer.writing import Parcel, write_proven
@@ -69,10 +69,10 @@ async def _bring(transfer: Transfer, context: Context, save_upload: SaveUpload) 
     if context.server_side:
         return await copy_server_side(transfer, context, save_upload)
     limits = context.destination.limits
-    most = min(context.part_size or DEFAULT_PART_SIZE, limits.write_max)
     keeps_parts = limits.parallel_parts and "-" in info.etag  # then the multipart ETag comes out equal
-    if info.size <= most and transfer.upload is None and not keeps_parts:
-        return await _copy_whole(transfer, context)
+    if info.size <= most_whole(context, info) and transfer.upload is None and not keeps_parts:
+        relayed = await copy_relayed(transfer, context)
+        return await _copy_whole(relayed, context) if isinstance(relayed, Transfer) else relayed
     return await copy_in_parts(transfer, context, save_upload)
 
 

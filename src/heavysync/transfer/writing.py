@@ -36,8 +36,10 @@ class Parcel(NamedTuple):
     nonce: str
 
 
-async def write_proven(context: Context, parcel: Parcel, replaces: ObjectInfo | None) -> Written:
+async def write_proven(context: Context, parcel: Parcel, replaces: ObjectInfo | None, first: Written | None = None) -> Written:
     """Write an object that replaces the listed one (None: there was none), and prove what came of it.
+
+    `first` is the answer to a write of it that was made already.
 
     Raises:
         ConditionError: somebody else wrote the destination since it was listed.
@@ -46,7 +48,7 @@ async def write_proven(context: Context, parcel: Parcel, replaces: ObjectInfo | 
     key = parcel.info.key
     ours: ObjectInfo | None = None
     for _ in range(DAMAGED_WRITES):
-        written = await _write(context, parcel, replaces)
+        written, first = first or await _write(context, parcel, replaces), None
         trouble = await _contradiction(context, parcel, written)
         if trouble is None:
             return written
