@@ -5,6 +5,7 @@ A cut need not be even: a range that turns out large is handed back and cut agai
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from heavysync.keyspace import HIGHEST, KEY_MAX, KeyRange, between
@@ -86,20 +87,22 @@ async def _end(prober: Prober, first: str, hi: str | None) -> str:
 
 
 async def _bisect(prober: Prober, first: str, end: str, pieces: int) -> list[str]:
-    """Halve the widest gaps between known keys again and again; answer the keys found, ascending."""
+    """Halve the gaps between known keys again and again, all at once each time; answer the keys found, ascending."""
     known = [first]
     gaps = [(first, end)]
     while gaps and len(known) < 2 * pieces and not prober.is_spent:
-        halves: list[tuple[str, str]] = []
-        for low, high in gaps:
-            middle = between(low, high)
-            if middle is None or prober.is_spent:
-                continue
-            key = await prober.first(middle, high)
-            if key is None:
-                halves.append((low, middle))
-                continue
-            known.append(key)
-            halves.extend(((low, middle), (key, high)))
-        gaps = [gap for gap in halves if gap[0] < gap[1]]
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(_halve(prober, *gap)) for gap in gaps]
+        found = [task.result() for task in asked]
+        known += [key for key, _ in found if key is not None]
+        gaps = [gap for _, halves in found for gap in halves if gap[0] < gap[1]]
     return sorted(known[1:])
+
+
+async def _halve(prober: Prober, low: str, high: str) -> tuple[str | None, list[tuple[str, str]]]:
+    """The first key in the upper half of a gap, if one was found, and the gaps that are left."""
+    middle = between(low, high)
+    if middle is None or prober.is_spent:
+        return None, []
+    key = await prober.first(middle, high)
+    return key, [(low, middle)] if key is None else [(low, middle), (key, high)]

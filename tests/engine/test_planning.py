@@ -49,6 +49,28 @@ def test_ranges_are_balanced_with_few_probes(shape: str) -> None:
     assert store.calls["list_page"] <= PROBES_PER_PIECE * 16 + 40
 
 
+def test_probes_go_out_together() -> None:
+    """A list takes a tenth of a second at a provider: the sixteenths of a bucket are not found one after the other."""
+    store = store_with(SHAPES["flat"])
+    rounds: list[int] = []
+    waiting = 0
+
+    async def step(operation: str, key: str = "") -> None:
+        nonlocal waiting
+        store.calls[operation] += 1
+        waiting += 1
+        if waiting == 1:
+            await asyncio.sleep(0)
+            rounds.append(waiting)
+            waiting = 0
+
+    store.step = step  # type: ignore[method-assign]
+    asyncio.run(find_borders(store, Retrier(), KeyRange(None, None), 16))
+
+    assert max(rounds) >= 8
+    assert len(rounds) < store.calls["list_page"] / 2
+
+
 @pytest.mark.parametrize("keys", [[], ["one"], ["a", "a\0", "a\0\0"], ["", "\U0010ffff" * 3]])
 def test_tiny_and_odd_ranges_need_no_cut(keys: list[str]) -> None:
     """The search ends, and what it finds lies inside."""

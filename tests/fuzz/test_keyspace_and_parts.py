@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fuzz.kit import TEXT, drive, fuzz
@@ -80,7 +81,7 @@ def test_borders_cut_so_that_each_key_is_listed_once(
     assume(lo is None or hi is None or lo < hi)
     span, store = KeyRange(lo, hi), store_of(keys, page_max)
 
-    borders = drive(find_borders(store, Calm(), span, pieces))
+    borders = asyncio.run(find_borders(store, Calm(), span, pieces))
     probes = store.calls["list_page"]
     ranges = cut(span, borders)
 

@@ -399,7 +399,7 @@ def test_keys_of_any_unicode_survive(tmp_path: Path) -> None:
     ("query", "parameters"),
     [
         (CLAIM, (10,)),
-        (COMPARE.format(above=">"), {"low": "a", "high": "b"}),
+        (COMPARE.format(above=">"), {"low": "a", "high": "b", "scatter": 1}),
         ("UPDATE transfer SET status = 'claimed' WHERE key = ? AND status = 'pending'", ("a",)),
         ("UPDATE transfer SET status = 'pending' WHERE status = 'claimed'", ()),
         ("SELECT 1 FROM transfer WHERE status = 'pending' LIMIT 1", ()),
@@ -418,7 +418,8 @@ def test_hot_queries_never_scan_a_table(tmp_path: Path, query: str, parameters: 
 
     for step in asyncio.run(plan()):
         partial = any(name in step for name in ("transfer_pending", "transfer_claimed", "extra_pending"))
-        assert partial or not step.startswith("SCAN"), step
+        is_of_rows_found = step.startswith("SCAN (subquery")  # not a table: what the searches gave, numbered
+        assert partial or is_of_rows_found or not step.startswith("SCAN"), step
         assert "TEMP B-TREE" not in step, step
 
 

@@ -15,6 +15,8 @@ from heavysync.objects import Deletion, ObjectInfo, PartDone, VersionCursor
 from heavysync.stores.s3_versions import read_versions
 from heavysync.stores.s3_wire import parse_xml
 from heavysync.stores.s3_xml import (
+    copied_etag,
+    etag_of,
     Scope,
     complete_body,
     delete_body,
@@ -304,3 +306,41 @@ def test_order_is_that_of_utf8_bytes():
     keys = ["\ud7ff", "\ue000", "\uffff", "\U00010000", "a", "ä", ""]
     for one, other in itertools.product(keys, keys):
         assert (one < other) == (one.encode() < other.encode())
+
+
+_COPIED = (
+    "{}<CopyObjectResult{}><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+    "<ETag>{}</ETag><ChecksumCRC32C>AAAAAA==</ChecksumCRC32C></CopyObjectResult>"
+)
+
+
+@pytest.mark.parametrize("declaration", ["", '<?xml version="1.0" encoding="UTF-8"?>', '<?xml version="1.0"?>\n'])
+@pytest.mark.parametrize("namespace", ["", ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'])
+@pytest.mark.parametrize("quote", ["&quot;", '"', ""])
+def test_answer_to_a_copy_is_read_without_a_parser(declaration: str, namespace: str, quote: str) -> None:
+    """It says the same as the parser."""
+    body = _COPIED.format(declaration, namespace, f"{quote}0123456789abcdef0123456789abcdef-3{quote}").encode()
+    root = parse_xml(body)
+
+    assert root is not None
+    assert copied_etag(body) == etag_of(root) == "0123456789abcdef0123456789abcdef-3"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<Error><Code>InternalError</Code></Error>",
+        _COPIED.format("", "", "").encode(),
+        _COPIED.format("", "", "a&#34;b").encode(),
+        _COPIED.format("", "", "a").encode()[:-3],
+        _COPIED.format("", "", "a").encode() + b"<Error/>",
+        _COPIED.format("", "", "a").replace("</ChecksumCRC32C>", "</ChecksumCRC32>").encode(),
+        _COPIED.format("<!DOCTYPE x>", "", "a").encode(),
+        _COPIED.format("", "", "\u00e9").encode(),
+        b"<CopyObjectResult><Error><Code>SlowDown</Code></Error><ETag>a</ETag></CopyObjectResult>",
+    ],
+)
+def test_what_is_no_plain_answer_to_a_copy_is_left_to_the_parser(body: bytes) -> None:
+    """An error, a piece of an answer, anything odd."""
+    assert copied_etag(body) is None

@@ -24,11 +24,14 @@ class Provider:
         self._filled = time.monotonic()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
             while await reader.readuntil(b"\r\n\r\n"):
                 writer.write(self._answer())
                 await writer.drain()
-        writer.close()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
 
     def _answer(self) -> bytes:
         now = time.monotonic()

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +24,12 @@ def default_directory(source: Location, destination: Location, state_home: Path)
 
 
 @contextmanager
-def owned(directory: Path, role: Literal["run", "check"] = "run") -> Iterator[None]:
+def owned(directory: Path, role: Literal["run", "check"] = "run") -> Iterator[int]:
     """Make the directory if need be (mode 0700) and own it in this role for the time of the block.
 
     A run owns the plan and the files of ranges, a check the inspections; one of each may be under way. The lock is the
-    kernel's, so a killed owner leaves none behind; the file only tells who holds it.
+    kernel's, so a killed owner leaves none behind; the file only tells who holds it. The answer is the locked descriptor: a
+    process that inherits it holds the lock, too, so nobody else owns the directory before all of these have ended.
 
     Raises:
         FatalError: somebody else owns it (the message has the pid), or it cannot be written.
@@ -40,22 +42,27 @@ def owned(directory: Path, role: Literal["run", "check"] = "run") -> Iterator[No
         raise FatalError(f"state directory {directory}: {error.strerror}: give another one with --state") from error
     try:
         _lock(handle, directory, role)
-        yield
+        yield handle
     finally:
         os.close(handle)
 
+
+ORPHANS_S = 5.0
+"""Seconds in which the processes that a killed run had started notice that, and end."""
 
 _LOCKS = {"run": "lock", "check": "check.lock"}
 
 
 def _lock(handle: int, directory: Path, role: str) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        raise FatalError(
-            f"state directory {directory} is in use by another {role} (pid {pid}): wait for it, or stop it first"
-        ) from None
+        until = time.monotonic() + ORPHANS_S
+        while not _try_lock(handle):
+            pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            if time.monotonic() > until or not _has_ended(pid):
+                raise FatalError(
+                    f"state directory {directory} is in use by another {role} (pid {pid}): wait for it, or stop it first"
+                )
+            time.sleep(0.01)
     except OSError as error:
         raise FatalError(
             f"state directory {directory}: {error.strerror}: it needs a file system with locks; give another with --state"
@@ -65,3 +72,22 @@ def _lock(handle: int, directory: Path, role: str) -> None:
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     except OSError as error:
         raise FatalError(f"state directory {directory}: {error.strerror}: make room and start again") from error
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _has_ended(pid: str) -> bool:
+    """Whether the process that wrote its number into the file is no more; who has not written it yet has not."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OverflowError, PermissionError):
+        return False
+    return False

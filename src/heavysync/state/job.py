@@ -180,6 +180,15 @@ class Job:
 
         return await self._db.read(work)
 
+    async def look(self, number: int) -> tuple[Phase, PlannedRange]:
+        """A range as the plan has it now, and the phase that it is in."""
+
+        def work(db: sqlite3.Connection) -> tuple[Phase, PlannedRange]:
+            row = db.execute("SELECT phase, range, lo, hi, to_cut, parent FROM range WHERE range = ?", (number,)).fetchone()
+            return row[0], PlannedRange(row[1], KeyRange(row[2], row[3]), row[4], row[5])
+
+        return await self._db.read(work)
+
     async def count_ranges(self) -> dict[Phase, int]:
         """How many ranges are in each phase."""
 

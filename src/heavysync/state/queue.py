@@ -10,7 +10,7 @@ from typing import NamedTuple, assert_never
 from heavysync.objects import ObjectInfo, UploadState
 from heavysync.outcomes import Changed, Done, Failed, Outcome, Postponed, Released, Skipped, Transfer, outcome_key
 from heavysync.state.database import Database
-from heavysync.state.uploads import abandon, upload_from_json, upload_to_json
+from heavysync.state.uploads import abandon, keep_upload, kept_upload
 
 
 class Settled(NamedTuple):
@@ -70,11 +70,8 @@ class Queue:
 
         def work(db: sqlite3.Connection) -> list[Transfer]:
             rows = db.execute(CLAIM, (limit,)).fetchall()
-            db.executemany(
-                "UPDATE transfer SET status = 'claimed' WHERE key = ? AND status = 'pending'",
-                [(row[0],) for row in rows],
-            )
-            return [_transfer(row) for row in rows]
+            _update(db, "status = 'claimed'", "status = 'pending'", [row[0] for row in rows])
+            return [_transfer(db, row) for row in rows]
 
         return await self._db.write(work)
 
@@ -118,10 +115,9 @@ class Queue:
                     assert_never(outcome)
 
     def _done(self, db: sqlite3.Connection, group: list[Done]) -> None:
-        db.executemany(
-            "UPDATE transfer SET status = 'done', copied = ?, upload = NULL WHERE key = ? AND status = 'claimed'",
-            [(outcome.copied, outcome.key) for outcome in group],
-        )
+        for copied in (0, 1):
+            keys = [outcome.key for outcome in group if outcome.copied == copied]
+            _update(db, f"status = 'done', copied = {copied}, upload = NULL", "status = 'claimed'", keys)
         proofs = [
             (
                 outcome.key,
@@ -162,13 +158,13 @@ class Queue:
         return await self._db.write(work)
 
     async def save_upload(self, key: str, state: UploadState | None) -> None:
-        """Keep how far an upload has come; None: there is none any more. One that another takes the place of is abandoned."""
-        text = None if state is None else upload_to_json(state)
+        """Keep an upload and its new parts, see `keep_upload`; None: there is none any more."""
 
         def work(db: sqlite3.Connection) -> None:
-            if state is not None and not state.parts:  # it has just been begun
-                abandon(db, "key = ? AND status = 'claimed'", key)
-            db.execute("UPDATE transfer SET upload = ? WHERE key = ? AND status = 'claimed'", (text, key))
+            if state is None:
+                db.execute("UPDATE transfer SET upload = NULL WHERE key = ? AND status = 'claimed'", (key,))
+            else:
+                keep_upload(db, key, state)
 
         await self._db.write(work)
 
@@ -253,6 +249,20 @@ UPDATE transfer
 """
 
 
+_BUNCHES = (256, 64, 16, 1)
+"""Keys that one UPDATE names: few lengths, so that the statements stay prepared."""
+
+
+def _update(db: sqlite3.Connection, change: str, before: str, keys: list[str]) -> None:
+    """Change the rows of some keys that are as `before` says: many a statement, since each gives the interpreter away."""
+    start = 0
+    for most in _BUNCHES:
+        statement = f"UPDATE transfer SET {change} WHERE {before} AND key IN ({', '.join('?' * most)})"
+        while len(keys) - start >= most:
+            db.execute(statement, keys[start : start + most])
+            start += most
+
+
 def _changed(db: sqlite3.Connection, now: ObjectInfo, there: ObjectInfo | None) -> None:
     if there is not None:
         db.execute("INSERT OR REPLACE INTO destination VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", there)
@@ -265,9 +275,9 @@ def _changed(db: sqlite3.Connection, now: ObjectInfo, there: ObjectInfo | None) 
     )
 
 
-def _transfer(row: tuple[object, ...]) -> Transfer:
+def _transfer(db: sqlite3.Connection, row: tuple[object, ...]) -> Transfer:
     source = ObjectInfo._make(row[:_WIDTH])
     destination = ObjectInfo._make(row[_WIDTH : 2 * _WIDTH]) if row[_WIDTH] is not None else None
     reason, attempts, upload = row[2 * _WIDTH :]
-    state = upload_from_json(upload) if isinstance(upload, str) else None
+    state = kept_upload(db, source.key, upload) if isinstance(upload, str) else None
     return Transfer(source, destination, reason, attempts, state)  # type: ignore[arg-type]

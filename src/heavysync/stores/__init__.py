@@ -23,6 +23,7 @@ def open_store(
     copy_tags: bool = False,
     stopping: asyncio.Event | None = None,
     listener: Listener = ignore,
+    shared_by: int = 1,
 ) -> AbstractAsyncContextManager[Store]:
     """Open the store of a location; the provider's libraries are imported only here, so that `--help` stays quick.
 
@@ -34,11 +35,18 @@ def open_store(
         copy_tags: server-side copies carry the tags.
         stopping: once it is set, no request waits for its turn, and nothing for other credentials.
         listener: is told when the store waits for other credentials.
+        shared_by: processes of one run, of which the first has used this side's credentials before.
 
     Raises:
         FatalError: on entering: no credentials, a malformed endpoint, an untrusted certificate.
     """
-    patience = Patience(name=str(location), grace_s=side.auth_grace_s, stopping=stopping or asyncio.Event(), listener=listener)
+    patience = Patience(
+        name=str(location),
+        grace_s=side.auth_grace_s,
+        stopping=stopping or asyncio.Event(),
+        listener=listener,
+        is_proven=shared_by > 1,
+    )
     if location.scheme == "s3":
         from heavysync.stores.s3 import S3Options, open_s3
 
@@ -51,6 +59,7 @@ def open_store(
             storage_class=storage_class,
             copy_tags=copy_tags,
             stall_s=side.stall_s,
+            http_client=side.http_client,
             ca_bundle=side.ca_bundle,
             trust_env=side.trust_env,
         )
@@ -65,8 +74,10 @@ def open_store(
         project=side.project,
         user_project=side.project if side.request_payer else None,
         stall_s=side.stall_s,
+        http_client=side.http_client,
         ca_bundle=side.ca_bundle,
         trust_env=side.trust_env,
         credentials_file=side.credentials_file,
+        shared_by=shared_by,
     )
     return open_gcs(location, gcs, connections=connections, patience=patience)

@@ -84,16 +84,23 @@ async def open_gcs(
             Door(
                 connections=connections,
                 stall_s=options.stall_s,
+                client=options.http_client,
                 ca_bundle=options.ca_bundle,
                 trust_env=options.trust_env,
                 stopping=patience.stopping if patience else None,
-                ramp=RAMP if options.endpoint == ENDPOINT else None,
+                ramp=(RAMP[0] / options.shared_by, RAMP[1] / options.shared_by) if options.endpoint == ENDPOINT else None,
             )
         )
         credentials = None
         if options.needs_credentials:
             credentials = await stack.enter_async_context(
-                open_credentials(options.credentials_file, patience, ca_bundle=options.ca_bundle, trust_env=options.trust_env)
+                open_credentials(
+                    options.credentials_file,
+                    patience,
+                    ca_bundle=options.ca_bundle,
+                    trust_env=options.trust_env,
+                    client=options.http_client,
+                )
             )
         yield GcsStore(location, options, GcsWire(door, options, credentials))
 

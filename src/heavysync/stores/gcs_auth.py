@@ -17,7 +17,7 @@ from typing import Any
 from heavysync.errors import FatalError, HeavysyncError, TransientError
 from heavysync.stores.gcs_keys import ADVICE, find_file, read_file
 from heavysync.stores.gcs_token import RefusedError, TokenServers, UnreachableError
-from heavysync.stores.http import Door
+from heavysync.stores.http import Client, Door
 from heavysync.stores.renewal import Patience, Renewal
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
@@ -137,7 +137,12 @@ class Credentials:
 
 @asynccontextmanager
 async def open_credentials(
-    file: str | None, patience: Patience | None = None, *, ca_bundle: str | None, trust_env: bool
+    file: str | None,
+    patience: Patience | None = None,
+    *,
+    ca_bundle: str | None,
+    trust_env: bool,
+    client: Client = "lean",
 ) -> AsyncIterator[Credentials]:
     """Find the credentials and prove them by fetching a first token.
 
@@ -149,6 +154,7 @@ async def open_credentials(
         patience: what to do while they are not accepted.
         ca_bundle: PEM file of certificate authorities.
         trust_env: use the proxies that the environment names.
+        client: who speaks HTTP.
 
     Raises:
         FatalError: none was found, or the file is broken, or Google refuses them; says what to do.
@@ -158,7 +164,9 @@ async def open_credentials(
 
     path = find_file(file)
     stopping = patience.stopping if patience else None
-    async with Door(connections=1, stall_s=REFRESH_S, ca_bundle=ca_bundle, trust_env=trust_env, stopping=stopping) as door:
+    async with Door(
+        connections=1, stall_s=REFRESH_S, ca_bundle=ca_bundle, trust_env=trust_env, stopping=stopping, client=client
+    ) as door:
 
         def make() -> Any:
             text = "{}" if path is None else read_file(path)

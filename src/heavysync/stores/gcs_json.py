@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from itertools import chain
+from functools import lru_cache, partial
+from itertools import chain, repeat
 from types import NoneType
 from typing import Any
+
+import orjson
 
 from heavysync.checksums import crc32c_text, md5_text
 from heavysync.objects import Digests, Metadata, ObjectInfo, ObjectVersion, Written
@@ -35,7 +36,10 @@ _NAMES = {
     "contentEncoding": "content_encoding",
 }
 
-_user_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+
+def _user_text(user: Mapping[str, str]) -> str:
+    """What `Metadata.to_json` writes for user metadata, at a tenth of the price."""
+    return orjson.dumps(user, option=orjson.OPT_SORT_KEYS).decode()
 
 
 DAMAGE = (KeyError, ValueError, TypeError, OverflowError, AttributeError)
@@ -50,29 +54,37 @@ def infos_of(items: Sequence[Mapping[str, Any]], skip: int) -> list[ObjectInfo]:
     Raises:
         DAMAGE: a member is missing, or of another type.
     """
-    found = [info_of(item, skip) for item in items]
-    if not found:
-        return found
-    sizes = [item["size"] for item in items]
-    if set(map(type, sizes)) - {str, int}:
-        raise TypeError("size")
-    keys, numbers, _, md5s, crcs, times, versions, classes, _ = zip(*found, strict=True)
-    if not 0 <= min(numbers) <= max(numbers) <= BIGGEST:
-        raise ValueError("size")
-    for name, column in (("name", keys), ("updated", times), ("generation", versions)):
+    if not items:
+        return []
+    names, sizes = [item["name"] for item in items], [item["size"] for item in items]
+    times, versions = [item["updated"] for item in items], [item["generation"] for item in items]
+    md5s, crcs = [item.get("md5Hash") for item in items], [item.get("crc32c") for item in items]
+    classes = [item.get("storageClass") for item in items]
+    for name, column in (("name", names), ("updated", times), ("generation", versions)):
         if set(map(type, column)) != {str}:
             raise TypeError(name)
-    for name, column in (("crc32c", crcs), ("storageClass", classes)):
+    for name, column in (("md5Hash", md5s), ("crc32c", crcs), ("storageClass", classes)):
         if set(map(type, column)) - _TEXT_OR_NOTHING:
             raise TypeError(name)
-    if {len(md5) for md5 in md5s if md5 is not None} - {32}:
+    if set(map(type, sizes)) - {str, int}:
+        raise TypeError("size")
+    numbers = list(map(int, sizes))
+    if not 0 <= min(numbers) <= max(numbers) <= BIGGEST:
+        raise ValueError("size")
+    digests = [binascii.a2b_base64(md5).hex() if md5 else None for md5 in md5s]
+    if {len(md5) for md5 in digests if md5 is not None} - {32}:
         raise ValueError("md5Hash")
     users = [user for item in items if (user := item.get("metadata"))]
     if set(map(type, users)) - {dict} or set(map(type, chain.from_iterable(map(dict.values, users)))) - {str}:
         raise TypeError("metadata")
-    return found
+    keys = [name[skip:] for name in names] if skip else names
+    texts = map(metadata_text, items)
+    # as ObjectInfo has its fields; the repetition has no end, the others are as long as the page has rows
+    columns = zip(keys, numbers, repeat(""), digests, crcs, times, versions, classes, texts, strict=False)
+    return list(map(_INFO, columns))
 
 
+_INFO = partial(tuple.__new__, ObjectInfo)  # what ObjectInfo(...) does, without a Python call for each key
 _TEXT_OR_NOTHING = {str, NoneType}
 
 
@@ -188,7 +200,7 @@ def written_of(item: Mapping[str, Any]) -> Written:
 
 def text_of(value: object) -> bytes:
     """JSON as it is sent."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(value)
 
 
 def header_type(metadata: Metadata) -> str:

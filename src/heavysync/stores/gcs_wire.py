@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+import orjson
 
 from heavysync.errors import ConditionError, FatalError, HeavysyncError, TransientError, UsageError
 from heavysync.stores.answers import has_overgrown_json, without
@@ -16,7 +18,7 @@ from heavysync.stores.gcs_auth import Credentials
 from heavysync.stores.gcs_batch import Inner
 from heavysync.stores.gcs_errors import error_of, refusal_of
 from heavysync.stores.gcs_keys import is_loopback
-from heavysync.stores.http import STALL_S, Door, Response
+from heavysync.stores.http import STALL_S, Client, Door, Response
 from heavysync.stores.rules import plain_http_caution, server_of
 
 ENDPOINT = "https://storage.googleapis.com"
@@ -41,9 +43,11 @@ class GcsOptions:
         project: that new buckets belong to; None: the one of the credentials.
         user_project: that pays for the requests; None: the bucket's owner.
         stall_s: seconds without a byte after which a request is given up.
+        http_client: who speaks HTTP.
         ca_bundle: PEM file of certificate authorities.
         trust_env: use the proxies that the environment names.
         credentials_file: instead of what the environment has.
+        shared_by: processes that share what a bucket takes.
     """
 
     endpoint_url: str | None = None
@@ -52,9 +56,11 @@ class GcsOptions:
     project: str | None = None
     user_project: str | None = None
     stall_s: float = STALL_S
+    http_client: Client = "lean"
     ca_bundle: str | None = None
     trust_env: bool = False
     credentials_file: str | None = None
+    shared_by: int = 1
 
     def __post_init__(self) -> None:
         if "@" in self.endpoint:
@@ -135,7 +141,9 @@ class GcsWire:
         """Path and query of a request, encoded."""
         if self._user_project:
             query = {**query, "userProject": self._user_project}
-        return f"{path}?{urlencode(query, quote_via=quote, safe='')}" if query else path
+        if not query:
+            return path
+        return f"{path}?" + "&".join([f"{name}={_quoted(value)}" for name, value in query.items()])
 
     async def call(  # noqa: PLR0913 - a request has these parts
         self,
@@ -223,6 +231,16 @@ class GcsWire:
         return self._credentials.refused(header, refusal.message)
 
 
+def _quoted(text: str) -> str:
+    return text if text.isalnum() and text.isascii() else _quote(text)
+
+
+@lru_cache(maxsize=256)
+def _quote(text: str) -> str:
+    """The members that are asked for are the same each time."""
+    return quote(text, safe="")
+
+
 def decoded(response: Response, operation: str) -> dict[str, Any]:
     """The JSON object of an answer.
 
@@ -231,22 +249,13 @@ def decoded(response: Response, operation: str) -> dict[str, Any]:
     """
     body = response.body
     try:
-        text = "" if has_overgrown_json(body) else body.decode()
-        value = _decode(text)
-        if "\\u" in text:  # an escaped half of a character is no text
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
+        # neither NaN, nor half of a character, nor more than 1,024 levels are read
+        value = None if has_overgrown_json(body) else orjson.loads(body)
+    except orjson.JSONDecodeError:
         value = None
     if not isinstance(value, dict):
         raise TransientError(f"{operation}: the answer is no JSON object")
     return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-_decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def object_path(bucket: str, name: str) -> str:

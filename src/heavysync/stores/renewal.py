@@ -47,12 +47,14 @@ class Patience:
         grace_s: seconds that it waits for others before the run ends.
         stopping: ends every wait.
         listener: is told of it.
+        is_proven: another process of the run has used the credentials with success.
     """
 
     name: str = "this side"
     grace_s: float = 3600.0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     listener: Listener = ignore
+    is_proven: bool = False
 
     @property
     def poll_s(self) -> float:
@@ -71,7 +73,7 @@ class Renewal:
         self._name = f"credentials of {patience.name}"
         self._patience = patience
         self._lock = asyncio.Lock()
-        self.is_proven = False  # a request has succeeded
+        self.is_proven = patience.is_proven  # a request has succeeded
         self._refusal: FatalError | None = None  # why there are no good credentials
         self._refused_at = 0.0  # when the grace began; 0: the last request succeeded
         self._has_looked = False  # since the refusal

@@ -28,6 +28,10 @@ _FIXED = {
     "website_redirect": "x-amz-website-redirect-location",
 }
 
+_FIELDS = {header: name for name, header in _FIXED.items()}
+
+_NONE = Metadata()
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLAIN = re.compile(r"[\x20-\x7e]*")
@@ -54,12 +58,16 @@ def tag_header(metadata: Metadata) -> dict[str, str]:
 
 def from_headers(headers: Mapping[str, str]) -> Metadata:
     """The metadata that an answer carries."""
-    fixed = {name: text(headers[header]) for name, header in _FIXED.items() if header in headers}
-    user = {}
+    fixed: dict[str, str] = {}
+    user: dict[str, str] = {}
     for name, value in headers.items():
         lowered = name.lower()
-        if lowered.startswith(_USER):
+        if lowered in _FIELDS:
+            fixed.setdefault(_FIELDS[lowered], text(value))
+        elif lowered.startswith(_USER):
             user[lowered[len(_USER) :]] = decode_words(text(value))
+    if not fixed and not user:
+        return _NONE
     return Metadata(
         content_type=fixed.get("content_type"),
         cache_control=fixed.get("cache_control"),
@@ -74,7 +82,25 @@ def from_headers(headers: Mapping[str, str]) -> Metadata:
 
 def problem(metadata: Metadata) -> str | None:
     """Why S3 cannot keep this metadata, in plain words; None if it can."""
+    if not metadata.tags and _is_plain(metadata):
+        return None
     return next(_problems(metadata), None)
+
+
+def _is_plain(metadata: Metadata) -> bool:
+    """Whether there surely is nothing to say about metadata without tags, as of most objects: a look at all texts at once."""
+    user = metadata.user
+    names, values = "".join(user), "".join(user.values())
+    fixed = (
+        f"{metadata.content_type}{metadata.cache_control}{metadata.content_disposition}{metadata.content_language}"
+        f"{metadata.content_encoding}{metadata.expires}{metadata.website_redirect}"
+    )
+    return (
+        len(names) + len(values) <= _USER_LIMIT
+        and values.isascii()
+        and (not user or ("" not in user and _TOKEN.fullmatch(names) is not None))
+        and _PLAIN.fullmatch(fixed) is not None
+    )
 
 
 def _problems(metadata: Metadata) -> Iterator[str]:
@@ -100,6 +126,8 @@ def _problems(metadata: Metadata) -> Iterator[str]:
 
 def _without_chunking(encoding: str) -> str:
     """`aws-chunked` is how a client sent the object, not how it is encoded; S3-likes let it through."""
+    if "aws-chunked" not in encoding.lower():
+        return encoding
     kept = [part for part in map(str.strip, encoding.split(",")) if part.lower() != "aws-chunked"]
     return encoding if len(kept) == encoding.count(",") + 1 else ",".join(filter(None, kept))
 

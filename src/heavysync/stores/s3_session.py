@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from heavysync.errors import FatalError, HeavysyncError, TransientError, UsageError
 from heavysync.stores import s3_credentials
-from heavysync.stores.http import STALL_S
+from heavysync.stores.http import STALL_S, Client
 from heavysync.stores.renewal import Patience, Renewal
 from heavysync.stores.sigv4 import Signer
 
@@ -46,6 +46,7 @@ class S3Options:
         storage_class: for objects written here; None leaves it to the bucket.
         copy_tags: server-side copies carry the tags (and need the permissions for it).
         stall_s: seconds without progress that end a request.
+        http_client: who speaks HTTP.
         ca_bundle: PEM file of certificate authorities; None: `AWS_CA_BUNDLE`, else the system's.
         trust_env: use the proxies that the environment names.
     """
@@ -58,6 +59,7 @@ class S3Options:
     storage_class: str | None = None
     copy_tags: bool = False
     stall_s: float = STALL_S
+    http_client: Client = "lean"
     ca_bundle: str | None = None
     trust_env: bool = False
 

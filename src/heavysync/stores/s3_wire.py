@@ -100,7 +100,7 @@ class Wire:
         signer = await self.session.signer()
         offset = self.session.clock_offset
         path = self._path(endpoint.root, key)
-        text = encode_query(query)
+        text = encode_query(query) if query else ""
         plain = {**self._payer, **headers} if headers else self._payer
 
         def signed() -> Mapping[str, str]:
