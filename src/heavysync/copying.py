@@ -193,9 +193,7 @@ class _RangeCopy:
         Raises:
             FatalError: nothing does.
         """
-        if not (await self._queue.has_equal() or await self._pool.is_proven()):
-            raise self._pool.streak.error()
-        self._pool.streak.excuse()
+        await self._pool.streak.judge(self._queue.has_equal, self._pool.is_proven)
 
     async def _save_upload(self, key: str, state: UploadState | None) -> None:
         """As `Queue.save_upload`, until the range ends, perhaps by an error, while its workers still are at it."""

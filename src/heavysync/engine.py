@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Protocol
 
 from heavysync.copying import CopyPool, copy_range
 from heavysync.deleting import delete_extras
 from heavysync.events import Listener
+from heavysync.keyspace import KeyRange
 from heavysync.listing import HandBack, Lister
 from heavysync.planning import find_borders
 from heavysync.purging import Purger
 from heavysync.retry import Retrier, StoppedError
 from heavysync.state.inventory import SideName
-from heavysync.state.job import Job, Phase, PlannedRange, Run, Totals
+from heavysync.state.job import Phase, PlannedRange, Run, Totals
 from heavysync.state.ranges import RangeState, open_range
 from heavysync.stores.base import Store
 from heavysync.streaks import SYSTEMATIC
 from heavysync.transfer import abort_abandoned
+
+
+class Plan(Protocol):
+    """What a pass asks of the plan and tells it, wherever job.db is; what it tells is committed when the call returns."""
+
+    def range_file(self, number: int) -> Path:
+        """The file of a range."""
+
+    async def cut(self, number: int, borders: list[str]) -> list[KeyRange]:
+        """Cut a range at the borders; answer the pieces, the first keeps its number."""
+
+    async def hand_back(self, number: int, at: str, *, pieces: int) -> None:
+        """End a range at key `at` and plan the rest as a range of its own, to be cut into `pieces`."""
+
+    async def listed(self, number: int) -> None:
+        """A range is completely listed on both sides."""
+
+    async def advance(self, number: int, *, before: Phase, after: Phase, totals: Totals) -> None:
+        """A pass over a range is finished, with these totals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,43 +49,41 @@ class Engine:
     """What the passes of a run share.
 
     Args:
-        job: the plan.
+        plan: the plan.
         run: the run.
         source: where from.
         destination: where to.
         retry: the retry policy; its `stopping` ends every pass early.
         pool: the copiers; None: nothing is copied (dry run).
         listener: is told what happens.
-        on_listed: is called when a range is completely listed.
         purge_days: threshold of `purge`.
         null_is_safe: see `Purger`.
         retry_failed: take up again what failed before the run was interrupted.
     """
 
-    job: Job
+    plan: Plan
     run: Run
     source: Store
     destination: Store
     retry: Retrier
     pool: CopyPool | None
     listener: Listener
-    on_listed: Callable[[], None]
     purge_days: float = 0.0
     null_is_safe: bool = False
     retry_failed: bool = False
 
-    async def cut(self, planned: PlannedRange) -> tuple[PlannedRange, int]:
-        """Cut a range that was handed back into the pieces it should have; answer the first, and how many there are."""
+    async def cut(self, planned: PlannedRange) -> PlannedRange:
+        """Cut a range that was handed back into the pieces it should have; answer the first, or the range, if the run stops."""
         if not planned.to_cut:
-            return planned, 1
+            return planned
         try:
             borders = await find_borders(self.source, self.retry, planned.span, planned.to_cut)
             if not borders:
                 borders = await find_borders(self.destination, self.retry, planned.span, planned.to_cut)
         except StoppedError:
-            return planned, 1
-        spans = await self.job.cut(planned.range, borders)
-        return planned._replace(span=spans[0], to_cut=0), len(spans)
+            return planned
+        spans = await self.plan.cut(planned.range, borders)
+        return planned._replace(span=spans[0], to_cut=0)
 
     async def copy(self, planned: PlannedRange, *, most: int, hand_back: HandBack) -> bool:
         """List a range on both sides and copy what is owed; answer False if the run stopped first."""
@@ -103,7 +122,7 @@ class Engine:
         lister = Lister(state.inventory, stores, self.retry, listener=self.listener, wake=wake)
         if await lister.run(planned.span, most=most, hand_back=hand_back):
             listed.set()
-            self.on_listed()
+            await self.plan.listed(planned.range)
         wake.set()
 
     async def delete(self, planned: PlannedRange) -> bool:
@@ -146,12 +165,12 @@ class Engine:
     async def _advance(self, state: RangeState, planned: PlannedRange, before: Phase, after: Phase) -> None:
         """Record in the plan that a pass is finished, which must not know more than the file, whatever happens to the power."""
         await state.sync()
-        await self.job.advance(planned.range, before=before, after=after, totals=await totals_of(state))
+        await self.plan.advance(planned.range, before=before, after=after, totals=await totals_of(state))
 
     def _open(self, planned: PlannedRange, *, listed: bool = False) -> AbstractAsyncContextManager[RangeState]:
-        parent = None if planned.parent is None else self.job.range_file(planned.parent)
+        parent = None if planned.parent is None else self.plan.range_file(planned.parent)
         return open_range(
-            self.job.range_file(planned.range), run=self.run.mark, span=planned.span, parent=parent, listed=listed
+            self.plan.range_file(planned.range), run=self.run.mark, span=planned.span, parent=parent, listed=listed
         )
 
 

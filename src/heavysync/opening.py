@@ -51,6 +51,7 @@ async def open_stores(
     storage_class: str | None = None,
     copy_tags: bool = False,
     listener: Listener = ignore,
+    shared_by: int = 1,
 ) -> AsyncIterator[tuple[Store, Store]]:
     """Open both stores; transient errors are tried again.
 
@@ -62,6 +63,7 @@ async def open_stores(
         storage_class: of what is written to the destination.
         copy_tags: tags are copied.
         listener: is told when a side waits for other credentials.
+        shared_by: processes of one run, of which the first has opened and looked at both sides before.
 
     Raises:
         UsageError: the servers tell that both sides are one.
@@ -79,13 +81,14 @@ async def open_stores(
                     copy_tags=copy_tags,
                     stopping=retry.stopping,
                     listener=listener,
+                    shared_by=shared_by,
                 )
             )
 
         source = await retry(f"open {ends[0]}", partial(enter, ends[0], sides[0], None))
         destination = await retry(f"open {ends[1]}", partial(enter, ends[1], sides[1], storage_class))
         check_apart(*ends, same_server=source.server == destination.server)
-        for caution in {store.caution: None for store in (source, destination) if store.caution}:
+        for caution in {} if shared_by > 1 else {store.caution: None for store in (source, destination) if store.caution}:
             listener(Notice(caution))
         yield source, destination
 

@@ -12,6 +12,7 @@ from heavysync.populations import Population
 
 MIB = 1 << 20
 MOST_DAYS = 36_500
+MOST_PROCESSES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class SideOptions:
         ca_bundle: PEM file of certificate authorities.
         trust_env: use the proxies that the environment names.
         stall_s: seconds without a byte after which a request is given up.
+        http_client: who speaks HTTP; "lean" becomes "aiohttp" where proxies are used.
         auth_grace_s: seconds that a run waits for other credentials once the ones it has are not accepted any more. An hour:
             time for somebody to log in again.
     """
@@ -77,6 +79,7 @@ class SideOptions:
     ca_bundle: str | None = None
     trust_env: bool = False
     stall_s: float = 60.0
+    http_client: Literal["lean", "aiohttp"] = "lean"
     auth_grace_s: float = 3600.0
 
     def __post_init__(self) -> None:
@@ -99,6 +102,8 @@ class SyncOptions:
         state: the state directory; None: one per pair below the user's state directory.
         concurrency: objects in flight. 128: enough to fill a core at the 30-50 ms of a distant bucket.
         memory: bytes of object content in flight. 512 MiB: 64 parts of 8 MiB.
+        processes: that do the work, sharing `concurrency` and `memory`; 1: this one alone. None: this one alone until it has
+            kept a core busy for a while, then one a core.
         part_size: bytes of a part; None: 8 MiB, more for objects of over 10,000 parts, or as the source has it.
         delete: delete destination objects that the source does not have.
         max_delete: refuse to delete more than this.
@@ -123,6 +128,7 @@ class SyncOptions:
     state: Path | None = None
     concurrency: int = 128
     memory: int = 512 * MIB
+    processes: int | None = None
     part_size: int | None = None
     delete: bool = True
     max_delete: MaxDelete = field(default_factory=MaxDelete)
@@ -146,6 +152,8 @@ class SyncOptions:
     def __post_init__(self) -> None:
         _at_least("--concurrency", self.concurrency, 1)
         _at_least("--memory", self.memory, 16 * MIB)
+        if self.processes is not None and not 1 <= self.processes <= MOST_PROCESSES:
+            raise UsageError(f"--processes {self.processes}: give a number from 1 to {MOST_PROCESSES}, or leave it away")
         _at_least("--purge-noncurrent", self.purge_noncurrent, 0)
         if self.purge_noncurrent > MOST_DAYS:
             raise UsageError(f"--purge-noncurrent {self.purge_noncurrent}: give days, at most {MOST_DAYS}")

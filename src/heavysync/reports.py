@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from heavysync.passes import TOLD
 from heavysync.state.job import Job, Phase, PlannedRange, Run, Totals
 from heavysync.state.queue import Trouble
 from heavysync.state.ranges import RangeState, open_range
 
 Status = Literal["done", "failed", "refused", "stopped"]
 EXIT_CODES: dict[Status, int] = {"done": 0, "failed": 1, "refused": 4, "stopped": 130}
-
-TOLD = 20
-"""Troubles that a report names one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from heavysync.errors import FatalError
 from heavysync.outcomes import Done, Failed, Outcome
 
@@ -42,10 +44,12 @@ class Streak:
 
     Args:
         is_watched: False where the run has already been ended by a streak once and was started again: then each is recorded.
+        longest: see `LONGEST`.
     """
 
-    def __init__(self, *, is_watched: bool = True) -> None:
+    def __init__(self, *, is_watched: bool = True, longest: int = LONGEST) -> None:
         self._is_watched = is_watched
+        self._longest = longest
         self._code = ""
         self._length = 0
         self._message = ""
@@ -64,15 +68,30 @@ class Streak:
     @property
     def is_long(self) -> bool:
         """Whether the first objects of the run were all refused for the same reason."""
-        return self._is_watched and self._length >= LONGEST
+        return self._is_watched and self._length >= self._longest
 
     def excuse(self) -> None:
         """There are objects that are in sync, so it is no matter of the whole."""
         self._is_watched = False
 
-    def error(self) -> FatalError:
-        """What a long streak means."""
-        return FatalError(
-            f"{MARK} {self._length} objects failed for the same reason and none went through, the last one with: "
-            f"{self._message}; mend that and start again: they are taken up again"
-        )
+    async def judge(self, has_equal: Callable[[], Awaitable[bool]], is_proven: Callable[[], Awaitable[bool]]) -> None:
+        """Find out what a long streak means.
+
+        Args:
+            has_equal: whether the range at hand has an object that is in sync.
+            is_proven: the same of finished ranges.
+
+        Raises:
+            FatalError: nothing shows that the reason lies in the objects.
+        """
+        if not (await has_equal() or await is_proven()):
+            raise streak_error(self._length, self._message)
+        self.excuse()
+
+
+def streak_error(length: int, message: str) -> FatalError:
+    """What a long streak means, `message` being the last refusal."""
+    return FatalError(
+        f"{MARK} {length} objects failed for the same reason and none went through, the last one with: "
+        f"{message}; mend that and start again: they are taken up again"
+    )

@@ -7,28 +7,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from heavysync.copying import CopyPool, open_pool
 from heavysync.engine import Engine
 from heavysync.errors import FatalError, GuardError, HeavysyncError, NotFoundError, StoppedEarlyError, cause
-from heavysync.events import Listener, ListingDone, Moved, Notice, PhaseStarted, ignore
+from heavysync.events import Listener, Notice, PhaseStarted, ignore
 from heavysync.objects import BucketInfo
 from heavysync.opening import look_at_bucket, open_stores, parse_ends
 from heavysync.options import SyncOptions
-from heavysync.pacing import ByteBudget
-from heavysync.reports import TOLD, Planned, Status, SyncReport, find_troubles, tell_plan
-from heavysync.retry import BASE_S, STUCK_AFTER, Retrier, StoppedError
-from heavysync.runners.inline import InlineRunner
+from heavysync.passes import Passes, open_passes
+from heavysync.reports import Planned, Status, SyncReport, find_troubles, tell_plan
+from heavysync.retry import BASE_S, Retrier, StoppedError
+from heavysync.runners.crew import open_crew
+from heavysync.runners.growth import Outlook, Place, growing, linked, share_of, team_for
+from heavysync.runners.ledger import Ledger
+from heavysync.runners.runner import Runner
+from heavysync.runners.team import Team
 from heavysync.state.directory import default_directory, owned
-from heavysync.state.job import Job, PlannedRange, Run, Totals, open_job
+from heavysync.state.job import Job, Run, Totals, open_job
 from heavysync.state.queue import Trouble
 from heavysync.stores.base import Store
 from heavysync.streaks import MARK, Streak
-from heavysync.transfer import Context
 
 
 async def sync(
@@ -60,25 +62,28 @@ async def sync(
     sides = options.source, options.destination
     ends = parse_ends(source, destination, sides)
     directory = options.state or default_directory(*ends, Path.home() / ".local" / "state")
+    stop = stop or asyncio.Event()
     retry = Retrier(listener, base_s=retry_base_s)
-    retry.stopping = stop or retry.stopping
     try:
-        with owned(directory):
-            opening = open_stores(
-                ends,
-                sides,
-                retry,
-                connections=2 * options.concurrency + 64,  # one a worker, more for parts of large objects and for listers
-                storage_class=options.storage_class,
-                copy_tags=options.tags,
-                listener=listener,
-            )
-            async with open_job(directory, *ends) as job, opening as stores:
-                return await SyncRun(job, *stores, options, retry, listener).run(planned)
-    except StoppedError:
-        raise StoppedEarlyError("stopped while the buckets were looked at; nothing was changed") from None
-    except BaseExceptionGroup as group:
-        raise cause(group) from group
+        with owned(directory) as lock:
+            team = team_for(options, ends, directory, lock=lock, stop=stop, retry_base_s=retry_base_s)
+            async with linked(stop, team) as retry.stopping:
+                opening = open_stores(
+                    ends,
+                    sides,
+                    retry,
+                    connections=share_of(options).connections,
+                    storage_class=options.storage_class,
+                    copy_tags=options.tags,
+                    listener=listener,
+                )
+                async with open_job(directory, *ends) as job, opening as stores:
+                    return await SyncRun(job, *stores, options, retry, listener, team).run(planned)
+    except (StoppedError, BaseExceptionGroup) as error:
+        shown = cause(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(shown, StoppedError):
+            raise StoppedEarlyError("stopped while the buckets were looked at; nothing was changed") from None
+        raise shown from error
 
 
 class SyncRun:
@@ -92,6 +97,7 @@ class SyncRun:
         options: SyncOptions,
         retry: Retrier,
         listener: Listener,
+        team: Team | None = None,
     ) -> None:
         self._job = job
         self._source = source
@@ -99,7 +105,7 @@ class SyncRun:
         self._options = options
         self._retry = retry
         self._listener = listener
-        self._unlisted = 0  # ranges of the present pass
+        self._team = team  # what it takes to start other processes; None: there are none
         self._stuck: list[Trouble] = []
         self._changed: list[str] = []  # before the run began
 
@@ -147,30 +153,25 @@ class SyncRun:
         )
 
     async def _passes(self, run: Run, bucket: BucketInfo) -> tuple[Status, str]:
-        options = self._options
         if lost := await self._job.plan_lost():
             self._listener(Notice(f"state files of {lost} ranges are missing: these are listed anew"))
-        runner = InlineRunner(self._job, at_once=options.ranges_at_once, stopping=self._retry.stopping)
-        streak = Streak(is_watched=not (await self._job.message(run)).startswith(MARK))
-        async with self._pool(streak) as pool:
-            engine = Engine(
-                job=self._job,
-                run=run,
-                source=self._source,
-                destination=self._destination,
-                retry=self._retry,
-                pool=pool,
-                listener=self._listener,
-                on_listed=lambda: self._count_unlisted(-1),
-                purge_days=options.purge_noncurrent,
-                null_is_safe=bucket.versioning == "enabled",
-                retry_failed=options.retry_failed,
-            )
+        stop = self._team.stop if self._team else self._retry.stopping
+        runner = Runner(
+            self._job, at_once=self._team.ranges_at_once if self._team else self._options.ranges_at_once, stopping=stop
+        )
+        outlook = Outlook(self._listener)
+        ledger = Ledger(self._job, outlook, runner.announce)
+        async with self._place(run, bucket, ledger, outlook) as place:
             self._listener(PhaseStarted("list and copy"))
-            self._count_unlisted((await self._job.count_ranges()).get("planned", 0))
-            if not await runner.run("planned", partial(self._copy, engine, runner)):
-                self._stuck = stuck_troubles(pool)
+            await ledger.begin()
+            if not await runner.run("planned", place.run):
+                self._stuck = place.stuck
                 return "stopped", "stopped while listing and copying"
+            return await self._then(run, bucket, runner, place)
+
+    async def _then(self, run: Run, bucket: BucketInfo, runner: Runner, place: Place) -> tuple[Status, str]:
+        """The passes that follow once all is listed and copied."""
+        options = self._options
         totals = await self._job.totals()
         try:
             may_delete = self._guard(totals)
@@ -180,13 +181,13 @@ class SyncRun:
             return "done", "dry run: nothing was changed"
         if may_delete:
             self._listener(PhaseStarted("delete"))
-            if not await runner.run("copied", engine.delete):
+            if not await runner.run("copied", place.run):
                 return "stopped", "stopped while deleting"
         else:
             await self._job.skip_pass(before="copied", after="deleted")
         if options.purge_noncurrent > 0 and bucket.versioning != "off":
             self._listener(PhaseStarted("purge"))
-            if not await runner.run("deleted", engine.purge):
+            if not await runner.run("deleted", place.run):
                 return "stopped", "stopped while purging"
         else:
             await self._job.skip_pass(before="deleted", after="purged")
@@ -196,53 +197,40 @@ class SyncRun:
             message += f" with what was listed when run {run.number} began, {began:%Y-%m-%d %H:%M} UTC"
         return status, message
 
-    async def _copy(self, engine: Engine, runner: InlineRunner, planned: PlannedRange) -> bool:
-        """List and copy a range; what it hands back becomes a range of its own."""
-        options = self._options
-        planned, pieces = await engine.cut(planned)
-        if planned.to_cut:
-            return False
-        self._count_unlisted(pieces - 1)
-        is_first = planned.span.lo is None and planned.span.hi is None
-        most = min(options.first_rows, options.range_rows) if is_first else options.range_rows
-        wanted = 2 * options.ranges_at_once if is_first else 2
-
-        async def hand_back(at: str) -> None:
-            await self._job.hand_back(planned.range, at, pieces=wanted)
-            self._count_unlisted(1)
-            await runner.announce()
-
-        return await engine.copy(planned, most=most, hand_back=hand_back)
-
-    def _count_unlisted(self, change: int) -> None:
-        """Keep count of ranges whose listing is not complete; totals are final when there is none."""
-        self._unlisted += change
-        if self._unlisted == 0:
-            self._listener(ListingDone())
-
     @asynccontextmanager
-    async def _pool(self, streak: Streak) -> AsyncIterator[CopyPool | None]:
-        options = self._options
-        if options.dry_run:
-            yield None
-            return
-        context = Context(
-            source=self._source,
-            destination=self._destination,
-            retry=self._retry.bounded(STUCK_AFTER),
-            budget=ByteBudget(options.memory),
-            moved=lambda size: self._listener(Moved(size)),
-            server_side=options.server_side_copy and self._source.copy_domain == self._destination.copy_domain,
-            part_size=options.part_size,
-            tags=options.tags,
-        )
-
-        async def is_proven() -> bool:
-            totals = await self._job.totals()
-            return totals.source_objects > totals.to_copy or totals.copied > 0
-
-        async with open_pool(context, concurrency=options.concurrency, streak=streak, is_proven=is_proven) as pool:
-            yield pool
+    async def _place(self, run: Run, bucket: BucketInfo, ledger: Ledger, outlook: Outlook) -> AsyncIterator[Place]:
+        """Who runs the passes: this process, others, or first the one and then the others."""
+        is_watched = not (await self._job.message(run)).startswith(MARK)
+        null_is_safe = bucket.versioning == "enabled"
+        async with AsyncExitStack() as stack:
+            passes: Passes | None = None
+            if self._team is None or not self._team.at_once:
+                engine = Engine(
+                    plan=ledger,
+                    run=run,
+                    source=self._source,
+                    destination=self._destination,
+                    retry=self._retry,
+                    pool=None,
+                    listener=outlook,
+                    purge_days=self._options.purge_noncurrent,
+                    null_is_safe=null_is_safe,
+                    retry_failed=self._options.retry_failed,
+                )
+                streak = Streak(is_watched=is_watched)
+                opening = open_passes(engine, self._options, share_of(self._options), streak=streak, is_proven=ledger.is_proven)
+                passes = await stack.enter_async_context(opening)
+                if self._team is None:
+                    yield passes
+                    return
+            setup = self._team.setup(run=run, is_watched=is_watched, null_is_safe=null_is_safe)
+            crew = await stack.enter_async_context(open_crew(self._job, ledger, self._team, setup, self._listener))
+            if passes is not None:
+                yield await stack.enter_async_context(
+                    growing(self._job, passes, crew, self._retry.stopping, self._team, outlook)
+                )
+            else:
+                yield crew
 
     async def _prepare(self) -> BucketInfo:
         """Look at both buckets before anything else; create the destination where that was asked for.
@@ -319,9 +307,3 @@ class SyncRun:
                 f"in sync, but for {totals.extra} destination objects that the source does not have",
             )
         return "done", "in sync"
-
-
-def stuck_troubles(pool: CopyPool | None) -> list[Trouble]:
-    """The first objects that were still stuck when the run was stopped."""
-    stuck = sorted(pool.stuck.values())[:TOLD] if pool else []
-    return [Trouble(one.key, "stuck", "stuck", one.message) for one in stuck]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from buckets import loopback_server
 from commands import environment, program
+from crews import children_of, kill
 from faults.exchange import Exchange
 from faults.kit import FaultKit, fault_kit
 from servers import S3Server, free_port, running
@@ -24,6 +25,7 @@ from soak.source import Source
 from soak.weather import READS, WRITES, Overheads, break_everything, faults_of, share_of
 
 RUN_S = 900.0
+PROCESSES = int(os.environ.get("SOAK_PROCESSES", "1"))
 RUNS = 8
 """Runs after the last change until one must have ended with exit code 0 and nothing left to do."""
 
@@ -72,6 +74,7 @@ class Round:
         (self._from, self._from_kit), (self._to, self._to_kit) = ends
         self._logs = 0
         self.codes: list[int] = []
+        self.killed = 0  # processes of a run that went on
         for side in (self._from, self._to):
             if side.scheme != "s3":
                 side.create(BUCKET)  # moto comes with it
@@ -82,7 +85,8 @@ class Round:
         """The installed command; what it says goes into a file."""
         self._logs += 1
         words = ["--source-endpoint-url", self._from_kit.url, "--destination-endpoint-url", self._to_kit.url]
-        words += ["--state", str(self._directory / f"state-{bucket}"), "--part-size", str(PART), "--memory", "16MiB"]
+        words += ["--state", str(self._directory / f"state-{bucket}"), "--part-size", str(PART)]
+        words += ["--processes", str(PROCESSES), "--memory", f"{16 * PROCESSES}MiB"]
         words += ["--concurrency", "32", "--stall-timeout", "3", "--max-delete", "100%", "--json"]
         with (self._directory / f"log-{self._logs:03d}").open("wb") as log:
             return subprocess.Popen(
@@ -133,7 +137,7 @@ class Round:
         """Start the command and kill it, again and again, while the source changes and requests fail.
 
         Four of five kills come after a random number of requests, spread over the whole; the others at a random moment of the
-        start.
+        start. Where a run has several processes, one of them is killed half-way before.
         """
         break_everything(self._from_kit, self._seed, READS[0])
         break_everything(self._to_kit, self._seed, WRITES[self._to.scheme][0])
@@ -152,10 +156,14 @@ class Round:
     def _kill(self, mark: int, delay: float | None) -> None:
         process = self._start()
         begun = time.monotonic()
+        halfway = (self.requests() + mark) // 2 if PROCESSES > 1 and delay is None else mark
         while self.requests() < mark if delay is None else time.monotonic() < begun + delay:
             if process.poll() is not None:
                 break
             assert time.monotonic() < begun + RUN_S, "it hangs: " + self.last_words()
+            if halfway < mark and self.requests() >= halfway and (victims := children_of(process.pid)):
+                kill(self._chance.choice(victims))
+                self.killed, halfway = self.killed + 1, mark
             time.sleep(0.002)
         process.kill()
         self.codes.append(process.wait())
@@ -193,6 +201,7 @@ class Round:
             "changes": self.source.changes,
             "content_bytes": ever,
             "kills": self.codes.count(-9),
+            "processes_killed": self.killed,
             "exit_codes": [code for code in self.codes if code != -9],
             "requests": self.requests(),
             "uploads_left": self._to.unfinished(

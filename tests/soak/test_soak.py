@@ -1,7 +1,8 @@
 """The soak: thousands of objects, faults on both sides, kills and changes; in the end everything is as it should be.
 
 Settings of the environment: SOAK_MINUTES (begin further rounds for so long, each with the next seed), SOAK_KINDS (s3-gs, gs-s3),
-SOAK_OBJECTS, SOAK_KILLS, SOAK_SEED. Each round prints a line of figures, the last one is left in .pytest_cache/d/faults/soak.json:
+SOAK_OBJECTS, SOAK_KILLS, SOAK_SEED, SOAK_PROCESSES (more than one: before most kills of a run one of its processes is killed).
+Each round prints a line of figures, the last one is left in .pytest_cache/d/faults/soak.json:
 
     content_bytes  of all content versions that were read whole at least once, as the kit before the source saw it
     read_twice     bytes of content that came from the source, beyond content_bytes, as a share of these

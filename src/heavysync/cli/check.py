@@ -181,6 +181,7 @@ def heavy_check(  # noqa: PLR0913, PLR0917 - a command has the options it has
     ] = None,
     stall_timeout: sides.StallTimeout = 60.0,
     auth_grace: sides.AuthGrace = "1h",
+    http_client: sides.HttpClient = "lean",
     quiet: Annotated[
         bool,
         typer.Option(
@@ -204,7 +205,7 @@ def heavy_check(  # noqa: PLR0913, PLR0917 - a command has the options it has
     console = Console(choose_mode(quiet=quiet, as_json=as_json), CheckProgress(time.monotonic))
     try:
         ends = Location.parse(source), Location.parse(destination)
-        both = sides.Sides(stall_s=stall_timeout, auth_grace=auth_grace, project=project)
+        both = sides.Sides(stall_s=stall_timeout, auth_grace=auth_grace, project=project, http_client=http_client)
         _refuse_contradictions(samples, prove, since, combines=history or rotate)
         population = Population(
             prefix=prefix,

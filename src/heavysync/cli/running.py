@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ from typing import Any
 from heavysync.cli import words
 from heavysync.cli.console import Console, mute
 from heavysync.errors import RunError
+from heavysync.looping import calm_collector, loop_factory
 
 INTERNAL_ERROR = 3
 """Exit code of a defect in the program itself: the run cannot go on, what was committed stays."""
@@ -55,11 +55,8 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], console: Cons
             loop.add_signal_handler(number, on_signal, number)
         return _signalled(await main(stop), caught)
 
-    # A page makes thousands of rows and a request dozens of objects, hardly any of them in cycles: looking for cycles as
-    # often as by default costs a sixth of the CPU of a copy (measured).
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    calm_collector()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         code = _end(runner, body(), caught, console)
         console.settle()
         if console.lost:
@@ -95,15 +92,6 @@ def _end(runner: asyncio.Runner, body: Coroutine[Any, Any, int], caught: list[in
 def _signalled(code: int, caught: list[int]) -> int:
     """130 becomes 143 where it was SIGTERM."""
     return 128 + caught[0] if caught and code == 128 + signal.SIGINT else code
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 class _Plain(logging.Formatter):

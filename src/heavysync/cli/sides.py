@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -42,6 +42,14 @@ AuthGrace = Annotated[
         metavar="DURATION",
         help="How long to wait for new credentials once those in use are not accepted any more: 90s, 10m, 1h; 0: not at all.",
         rich_help_panel=SIDES,
+    ),
+]
+HttpClient = Annotated[
+    Literal["lean", "aiohttp"],
+    typer.Option(
+        envvar="HEAVYSYNC_HTTP_CLIENT",
+        help="Who speaks HTTP: heavysync itself, or aiohttp, which is slower, and is always taken where proxies are used.",
+        rich_help_panel=SPEED,
     ),
 ]
 SourceCredentialsFile = Annotated[
@@ -93,13 +101,20 @@ class Sides:
 
     Args:
         stall_s: see `SideOptions`.
+        http_client: see `SideOptions`.
         auth_grace: see `SideOptions`, in words.
         project: see `SideOptions`.
         environment: where proxies, authorities and the user's state directory are named.
     """
 
     def __init__(
-        self, *, stall_s: float, auth_grace: str, project: str | None, environment: Mapping[str, str] = os.environ
+        self,
+        *,
+        stall_s: float,
+        auth_grace: str,
+        project: str | None,
+        http_client: Literal["lean", "aiohttp"] = "lean",
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._environment = environment
         self.make = partial(
@@ -107,6 +122,7 @@ class Sides:
             ca_bundle=environment.get("AWS_CA_BUNDLE"),
             trust_env=_has_proxy(environment),
             stall_s=stall_s,
+            http_client=http_client,
             auth_grace_s=words.parse_duration("--auth-grace", auth_grace),
             project=project,
         )

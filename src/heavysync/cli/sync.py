@@ -33,6 +33,14 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
     state: sides.State = None,
     concurrency: sides.Concurrency = 128,
     memory: sides.Memory = "512MiB",
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            envvar="HEAVYSYNC_PROCESSES",
+            help="Processes that do the work; default: this one, and one a core once it is busy.",
+            rich_help_panel=sides.SPEED,
+        ),
+    ] = None,
     part_size: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +117,7 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
     project: sides.Project = None,
     stall_timeout: sides.StallTimeout = 60.0,
     auth_grace: sides.AuthGrace = "1h",
+    http_client: sides.HttpClient = "lean",
     quiet: Annotated[
         bool,
         typer.Option(
@@ -128,11 +137,12 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
     console = Console(choose_mode(quiet=quiet, as_json=as_json), SyncProgress(time.monotonic))
     try:
         ends = Location.parse(source), Location.parse(destination)
-        both = sides.Sides(stall_s=stall_timeout, auth_grace=auth_grace, project=project)
+        both = sides.Sides(stall_s=stall_timeout, auth_grace=auth_grace, project=project, http_client=http_client)
         options = SyncOptions(
             state=state or both.state(ends),
             concurrency=concurrency,
             memory=words.parse_size("--memory", memory),
+            processes=processes,
             part_size=None if part_size is None else words.parse_size("--part-size", part_size),
             delete=delete,
             max_delete=MaxDelete.parse(max_delete),

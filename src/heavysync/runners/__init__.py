@@ -1,1 +1,1 @@
-"""Where engines run. `inline`: several ranges at once in this process."""
+"""Who runs passes over ranges: this process, others that it starts (`crew`), or first the one, then the others (`growth`)."""

@@ -1,4 +1,4 @@
-"""Runs a pass over all ranges in this process, several at once, also over those that appear while it runs."""
+"""Runs a pass over all ranges of the plan, several at once, also over those that appear while it runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 
 from heavysync.state.job import Job, Phase, PlannedRange
 
-Work = Callable[[PlannedRange], Awaitable[bool]]
-"""One pass over one range: True when it is finished, False when the run stopped first."""
+Work = Callable[[Phase, PlannedRange], Awaitable[bool]]
+"""The pass that a range in this phase needs, here or in another process: True when it is finished, False when the run stopped
+first."""
 
 
-class InlineRunner:
+class Runner:
     """Runs passes.
 
     Args:
@@ -45,7 +46,7 @@ class InlineRunner:
         while (planned := await self._next(before)) is not None:
             finished = False
             try:
-                finished = await work(planned)
+                finished = await work(before, planned)
             finally:
                 self._all_finished = self._all_finished and finished
                 async with self._changed:

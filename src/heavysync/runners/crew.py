@@ -1,0 +1,388 @@
+"""Processes that run passes for this one, which owns job.db and takes all decisions.
+
+A process is started when there is a range for it, up to as many as the team may have, and works on several at once. One that
+dies is noticed by the end of its socket; its ranges are run again, from what its files say, by the others or by a new one.
+They end with this process, however it ends, and hold its lock of the state directory until then.
+Design: docs/design/0016-processes.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from heavysync import errors
+from heavysync.errors import FatalError, RunError
+from heavysync.events import Event, Listener, Notice, Recovered, Retrying
+from heavysync.passes import TOLD
+from heavysync.runners.ledger import Ledger
+from heavysync.runners.team import Team
+from heavysync.runners.wire import (
+    Ask,
+    Broke,
+    Ended,
+    Leave,
+    Message,
+    Ready,
+    Reply,
+    Setup,
+    Stop,
+    Told,
+    Work,
+    frame,
+    receive,
+)
+from heavysync.state.job import Job, Phase, PlannedRange
+from heavysync.state.queue import Trouble
+
+DEATHS = 5
+"""So often processes may die over a range without its getting on, or before they have opened their stores."""
+
+READY_S = 60.0
+"""Seconds that a run which can do without others waits for the first of them to have opened its stores."""
+
+LEAVE_S = 3.0
+"""Seconds in which a process that has nothing more to do closes its connections; then it is killed."""
+
+LAST_WORDS_S = 0.5
+"""Seconds in which what it wrote is read when it has ended."""
+
+QUIET_S = 60.0
+"""Seconds in which the same notice is not told again: all processes find the same out."""
+
+_log = logging.getLogger("heavysync")
+
+
+class GoneError(Exception):
+    """A process has died; its ranges are nobody's.
+
+    Args:
+        how: in words.
+    """
+
+    def __init__(self, how: str) -> None:
+        super().__init__(how)
+        self.how = how
+
+
+class Member:
+    """One process of a crew, as this one sees it.
+
+    Args:
+        process: the process.
+        reader: what it says.
+        writer: what it is told.
+        number: unique in the crew.
+    """
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> None:
+        self.process = process
+        self.reader = reader
+        self.writer = writer
+        self.number = number
+        self.load = 0  # ranges it has, or is about to have
+        self.works: dict[int, asyncio.Future[bool]] = {}  # by number of the range
+        self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.retrying: set[str] = set()
+        self.last_words = ""
+
+    async def overhear(self) -> None:
+        """Log what it writes to its standard error: what Python itself says when it breaks."""
+        assert self.process.stderr is not None
+        while heard := await self.process.stderr.read(1 << 14):
+            for line in heard.decode("utf-8", "replace").split("\n"):
+                self.last_words = line.strip() or self.last_words
+                _log.warning("process %d: %s", self.process.pid, line)
+
+    def tell(self, message: Message) -> None:
+        """Send a message; one that has died is noticed by whoever listens to it."""
+        if not self.writer.is_closing():
+            self.writer.write(frame(message))
+
+    def gone(self, how: str) -> None:
+        """It has died."""
+        settle(self.ready, False)
+        for work in self.works.values():
+            if not work.done():
+                work.set_exception(GoneError(how))
+
+
+class Crew:
+    """The processes of a run. Made by `open_crew`.
+
+    Args:
+        job: the plan.
+        ledger: what they ask.
+        team: how they are started.
+        setup: what each of them is told first.
+        listener: is told what they tell.
+        group: their listeners live here.
+    """
+
+    def __init__(
+        self, job: Job, ledger: Ledger, team: Team, setup: Setup, listener: Listener, group: asyncio.TaskGroup
+    ) -> None:
+        self._job = job
+        self._ledger = ledger
+        self._team = team
+        self._setup = setup
+        self._listener = listener
+        self._group = group
+        self._members: list[Member] = []
+        self._started = 0
+        self._choosing = asyncio.Lock()
+        self._is_leaving = False
+        self._deaths: dict[int, int] = {}  # by range, since it got on
+        self._false_starts = 0  # in a row
+        self._noticed: dict[str, float] = {}
+        self._stuck: dict[str, Trouble] = {}
+
+    @property
+    def stuck(self) -> list[Trouble]:
+        """The first objects that were stuck when the run was stopped."""
+        return sorted(self._stuck.values())[:TOLD]
+
+    async def begin(self) -> bool:
+        """Start a process and wait until it can work; answer False if it cannot, or not soon."""
+        async with self._choosing:
+            member = await self._start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_S):
+                return await member.ready
+        return False
+
+    async def run(self, before: Phase, planned: PlannedRange) -> bool:
+        """Have a process run the pass that a range in phase `before` needs; answer False if the run stopped first.
+
+        Raises:
+            FatalError: processes die over it again and again.
+        """
+        while True:
+            member = await self._take()
+            work: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            member.works[planned.range] = work
+            member.tell(Work(before, planned))
+            try:
+                return await work
+            except GoneError as error:
+                await self._count_death(planned.range, error)
+            finally:
+                member.works.pop(planned.range, None)
+                member.load -= 1
+            if self._team.stop.is_set():
+                return False
+            phase, planned = await self._job.look(planned.range)
+            if phase != before:
+                return True
+
+    async def _take(self) -> Member:
+        """The process that has least to do, or a new one if all have something."""
+        async with self._choosing:
+            member = min(self._members, key=lambda one: one.load, default=None)
+            if member is None or (member.load and len(self._members) < self._team.most):
+                member = await self._start()
+            member.load += 1
+            return member
+
+    async def _start(self) -> Member:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await _stream(ours)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable or "python3", "-P", "-m", "heavysync.runners.child"),
+                    *(str(theirs.fileno()), str(self._team.lock)),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,  # not this one's: whoever reads that would wait for orphans
+                    pass_fds=(theirs.fileno(), self._team.lock),
+                    start_new_session=True,  # Ctrl-C in a terminal is for this process
+                )
+            except OSError as error:
+                writer.close()
+                raise FatalError(f"another process cannot be started: {error}: give --processes 1") from error
+            except asyncio.CancelledError:
+                writer.close()  # which ends the process, if there is one
+                raise
+        self._started += 1
+        member = Member(process, reader, writer, self._started)
+        self._members.append(member)
+        overhearing = self._group.create_task(member.overhear())
+        self._group.create_task(self._listen(member, overhearing))
+        member.tell(self._setup)
+        if self._team.stop.is_set():
+            member.tell(Stop())
+        return member
+
+    async def _listen(self, member: Member, overhearing: asyncio.Task[None]) -> None:
+        """Take what a process says until it ends.
+
+        Raises:
+            RunError: it cannot go on, nor can the run.
+        """
+        while (message := await receive(member.reader)) is not None:
+            match message:
+                case Ready():
+                    self._false_starts = 0
+                    settle(member.ready, True)
+                case Told(events, log, progressed):
+                    self._told(member, events, log)
+                    for number in progressed:
+                        self._deaths.pop(number, None)
+                case Ask(number, name, args, named):
+                    member.tell(Reply(number, await self._answer(member, name, args, named)))
+                case Ended(number, finished, stuck):
+                    self._stuck.update((one.key, one) for one in stuck)
+                    if number in member.works:
+                        settle(member.works[number], finished)
+                case Broke():
+                    raise _error(message)
+                case _:
+                    raise AssertionError(message)
+        member.writer.close()
+        code = await member.process.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await overhearing  # what it has started may hold the other end for ever
+        self._members.remove(member)
+        if not self._is_leaving:
+            self._lost(member, code)
+
+    async def _answer(self, member: Member, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        ledger = self._ledger
+        if name == "judge":
+            return await ledger.judge(member.number, *args, **named)
+        ask = {"cut": ledger.cut, "hand_back": ledger.hand_back, "listed": ledger.listed, "advance": ledger.advance}[name]
+        return await ask(*args, **named)  # type: ignore[operator]
+
+    def _told(self, member: Member, events: tuple[Event, ...], log: tuple[tuple[int, str, str], ...]) -> None:
+        for event in events:
+            self._ledger.note(event)
+            match event:
+                case Retrying(operation):
+                    member.retrying.add(operation)
+                case Recovered(operation):
+                    member.retrying.discard(operation)
+                case Notice(text):
+                    now = time.monotonic()
+                    if now < self._noticed.get(text, 0.0):
+                        continue
+                    self._noticed[text] = now + QUIET_S
+                case _:
+                    pass
+            self._listener(event)
+        for level, name, text in log:
+            logging.getLogger(name).log(level, "process %d: %s", member.process.pid, text)
+
+    def _lost(self, member: Member, code: int) -> None:
+        """Say what has happened, and let go what the process had."""
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        for operation in member.retrying:
+            self._listener(Recovered(operation))
+        if not member.ready.done():
+            self._false_starts += 1
+            if self._false_starts >= DEATHS:
+                raise FatalError(
+                    f"processes of this run do not start, the last one {how} ({member.last_words}): give --processes 1"
+                )
+        why = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+        again = f"; its {len(member.works)} ranges are taken up again" if member.works else ""
+        self._listener(Notice(f"a process of this run (pid {member.process.pid}) {how}{why}{again}"))
+        member.gone(how)
+
+    async def _count_death(self, number: int, error: GoneError) -> None:
+        deaths = self._deaths[number] = self._deaths.get(number, 0) + 1
+        if deaths >= DEATHS:
+            raise FatalError(
+                f"processes of this run ended {deaths} times over range {number} of the keys without getting on with it, "
+                f"the last one {error.how}: if memory ran out, give fewer --processes or less --memory, and start again: "
+                "it goes on where it was"
+            )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05 * 2**deaths):
+                await self._team.stop.wait()
+
+    async def stop(self) -> None:
+        """Pass a stop of the run on."""
+        await self._team.stop.wait()
+        for member in self._members:
+            member.tell(Stop())
+
+    def leave(self) -> None:
+        """Tell all that there is nothing more to do; they end by themselves."""
+        self._is_leaving = True
+        for member in self._members:
+            member.tell(Leave())
+
+    def kill(self) -> None:
+        """End those that are still there, now."""
+        self._is_leaving = True
+        for member in self._members:
+            with suppress(ProcessLookupError):
+                member.process.kill()
+
+    async def ended(self) -> None:
+        """Wait until none is there, so that none writes any more."""
+        for member in self._members:
+            member.writer.close()
+            await member.process.wait()
+
+
+@asynccontextmanager
+async def open_crew(job: Job, ledger: Ledger, team: Team, setup: Setup, listener: Listener) -> AsyncIterator[Crew]:
+    """A crew without members yet; all have ended when the block has.
+
+    Args:
+        job: the plan.
+        ledger: what they ask.
+        team: how they are started.
+        setup: what each of them is told first.
+        listener: is told what they tell.
+    """
+    crew: Crew | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            crew = Crew(job, ledger, team, setup, listener, group)
+            stopping = group.create_task(crew.stop())
+            yield crew
+            stopping.cancel()
+            crew.leave()
+            killing = asyncio.get_running_loop().call_later(LEAVE_S, crew.kill)
+        killing.cancel()
+    finally:
+        if crew is not None:
+            crew.kill()
+            await crew.ended()
+
+
+async def _stream(end: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        return await asyncio.open_unix_connection(sock=end)
+    except asyncio.CancelledError:
+        end.close()
+        raise
+
+
+def settle(future: asyncio.Future[bool], answer: bool) -> None:  # noqa: FBT001 - it is what is answered
+    """Answer somebody who may have been cancelled while he waited."""
+    if not future.done():
+        future.set_result(answer)
+
+
+def _error(broke: Broke) -> Exception:
+    """The error that ended a process, as one of this process."""
+    kind = getattr(errors, broke.kind, None)
+    if isinstance(kind, type) and issubclass(kind, RunError):
+        return kind(broke.message)
+    for line in broke.trace.splitlines():
+        _log.debug("%s", line)
+    return RuntimeError(f"in a process of this run: {broke.kind}: {broke.message}")

@@ -1,0 +1,65 @@
+"""What it takes to start processes for a run, and what each of them may use: an equal share of what the options give."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from heavysync.objects import Location
+from heavysync.options import SyncOptions
+from heavysync.passes import Share
+from heavysync.runners.wire import Setup
+from heavysync.state.job import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """What it takes to start processes for a run.
+
+    Args:
+        most: processes.
+        at_once: they do all of the work; False: this process begins, and they follow when it pays.
+        ends: source and destination.
+        options: of the run.
+        directory: of the state.
+        lock: the descriptor by which it is owned.
+        stop: ends the run.
+        retry_base_s: see `Retrier`.
+    """
+
+    most: int
+    at_once: bool
+    ends: tuple[Location, Location]
+    options: SyncOptions
+    directory: Path
+    lock: int
+    stop: asyncio.Event
+    retry_base_s: float
+
+    @property
+    def ranges_at_once(self) -> int:
+        """Ranges worked on at the same time, two a process at least: while one is listed, the other one copies."""
+        return max(self.options.ranges_at_once, 2 * self.most)
+
+    def setup(self, *, run: Run, is_watched: bool, null_is_safe: bool) -> Setup:
+        """What each process is told first."""
+        options = self.options
+        share = Share(
+            concurrency=max(1, options.concurrency // self.most),
+            memory=options.memory // self.most,
+            pieces=max(2 * options.ranges_at_once, min(2 * self.most, 64)),
+            of=self.most,
+        )
+        return Setup(
+            ends=self.ends,
+            options=options,
+            directory=str(self.directory.absolute()),
+            share=share,
+            run=run,
+            is_watched=is_watched,
+            null_is_safe=null_is_safe,
+            retry_base_s=self.retry_base_s,
+            log_level=logging.getLogger("heavysync").getEffectiveLevel(),
+        )
