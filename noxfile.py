@@ -6,7 +6,7 @@ import nox
 
 nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "types", "layers", "tests"]
+nox.options.sessions = ["static", "tests"]
 nox.options.error_on_missing_interpreters = False
 nox.options.stop_on_first_error = True
 
@@ -14,21 +14,12 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 
 
 @nox.session
-def lint(session: nox.Session) -> None:
-    session.install("ruff>=0.15")
+def static(session: nox.Session) -> None:
+    """Lint, types and layers, which need one environment, and the installation of the package is most of their time."""
+    session.install("-q", ".[lint]", "nox")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
-
-
-@nox.session
-def types(session: nox.Session) -> None:
-    session.install("-q", ".", "mypy>=1.19", "nox")
     session.run("mypy")
-
-
-@nox.session
-def layers(session: nox.Session) -> None:
-    session.install("-q", ".", "import-linter>=2.5")
     session.run("lint-imports", "--cache-dir", ".import_linter_cache")
 
 
@@ -47,10 +38,10 @@ def run_tests(session: nox.Session) -> None:
     wheels = session.create_tmp()
     session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", wheels, ".")
     session.install("-q", "--find-links", wheels, "heavysync[test]")
-    session.run("pytest", "-n", "3", *session.posargs)
+    session.run("pytest", "-n", "3", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     session.install("-q", ".[bench]")
-    session.run("python", "benchmarks/small.py", *session.posargs)
+    session.run("python", "benchmarks/bench.py", *session.posargs)

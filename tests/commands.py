@@ -14,10 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from warm import Nursery
+
 TIMEOUT_S = 120.0
+IS_WARM = sys.platform == "linux" and not os.environ.get("COLD")
+"""Whether commands that are only run to their end are started warm; COLD=1 starts all of them as users do."""
+
+_MAIN = {"heavy-sync": "sync_main", "heavy-check": "check_main", "heavy-demo": "demo_main"}
+_ALWAYS = {"PYTHONUNBUFFERED": "1"}
+_LATE = ("AWS_", "CLOUDSDK_", "GOOGLE_", "HOME", "XDG_")
 _KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR", "COVERAGE_PROCESS_START")
 
 
@@ -59,7 +68,7 @@ def program(name: str = "heavy-sync") -> list[str]:
     script = Path(sysconfig.get_path("scripts")) / name
     if script.exists():
         return [str(script)]
-    main = {"heavy-sync": "sync_main", "heavy-check": "check_main", "heavy-demo": "demo_main"}[name]
+    main = _MAIN[name]
     return [sys.executable, "-c", f"from heavysync.cli import {main}; {main}()"]
 
 
@@ -70,9 +79,20 @@ def environment(home: Path, *more: Mapping[str, str]) -> dict[str, str]:
         "HOME": str(home),
         "XDG_STATE_HOME": str(home / "state"),
         "AWS_EC2_METADATA_DISABLED": "true",
-        "PYTHONUNBUFFERED": "1",
+        **_ALWAYS,
     }
     return {**kept, **own, **{name: value for mapping in more for name, value in mapping.items()}}
+
+
+@cache
+def _nursery() -> Nursery:
+    """The one of this process."""
+    return Nursery({name: os.environ[name] for name in _KEPT if name in os.environ} | _ALWAYS)
+
+
+def _is_late(env: Mapping[str, str]) -> bool:
+    """Whether all that differs from the nursery's environment is read by the commands, and nothing of it by Python or the system."""
+    return all(_ALWAYS.get(name, os.environ.get(name)) == value for name, value in env.items() if not name.startswith(_LATE))
 
 
 @dataclass(slots=True)
@@ -90,9 +110,15 @@ class Command:
     name: str = "heavy-sync"
 
     def __call__(self, *words: object, preexec: Callable[[], None] | None = None, **env: str) -> Ended:
-        """Run it to its end."""
-        process = self.start(*words, preexec=preexec, **env)
-        return ended(process)
+        """Run it to its end; by a warm start, unless `preexec` or the environment change the start itself."""
+        whole = {**self.env, **env}
+        if preexec is not None or not IS_WARM or not _is_late(whole):
+            return ended(self.start(*words, preexec=preexec, **env))
+        argv = [program(self.name)[0], *self.words, *map(str, words)]
+        how = {"main": _MAIN[self.name], "argv": argv, "env": whole, "cwd": self.env["HOME"]}
+        code, out, err = _nursery().run(how, TIMEOUT_S)
+        assert code is not None, f"it did not end by itself: {out}\n{err}"
+        return Ended(code=code, out=out, err=err)
 
     def start(self, *words: object, preexec: Callable[[], None] | None = None, **env: str) -> subprocess.Popen[str]:
         """Start it; `ended` waits for it, `watched` ends it."""

@@ -68,7 +68,7 @@ def rclone_path() -> str | None:
 def moto_server() -> Iterator[S3Server]:
     """Run moto: S3 semantics (versions, conditions, multipart); it checks no signature."""
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, str(Path(__file__).with_name("quick_moto.py")), "-H", "127.0.0.1", "-p", str(port)]
     with running(command, f"http://127.0.0.1:{port}") as url:
         yield S3Server(name="moto", url=url)
 
