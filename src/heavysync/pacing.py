@@ -59,6 +59,7 @@ class ByteBudget:
         self._clock = clock
         self._busy = busy
         self._looked = (-math.inf, 0.0)  # clock and busy
+        self._was_free = True  # at some moment since then nobody waited
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def take(self, size: int) -> _Held:
@@ -98,6 +99,7 @@ class ByteBudget:
             if not turn.done():  # else its holder was cancelled meanwhile
                 self._held += size
                 turn.set_result(None)
+        self._was_free = self._was_free or not self._waiting
 
     def _look(self) -> None:
         """Somebody waits: would more bytes in flight help?"""
@@ -106,8 +108,9 @@ class ByteBudget:
             return
         busy = self._busy()
         self._looked = (now, busy)
-        if now - then > 2 * LOOK_S:
-            return  # nobody waited meanwhile, so that time says nothing
+        was_free, self._was_free = self._was_free, False
+        if was_free:
+            return  # so that time says nothing
         share = (busy - busy_then) / (now - then)
         if share < IDLE:
             self._most = min(self.limit, int(self._most * _GROWTH))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from heavysync.errors import cause
 from heavysync.keyspace import HIGHEST, KEY_MAX, KeyRange, between
 from heavysync.retry import Retrier
 from heavysync.stores.base import Store
@@ -91,8 +92,11 @@ async def _bisect(prober: Prober, first: str, end: str, pieces: int) -> list[str
     known = [first]
     gaps = [(first, end)]
     while gaps and len(known) < 2 * pieces and not prober.is_spent:
-        async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(_halve(prober, *gap)) for gap in gaps]
+        try:
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(_halve(prober, *gap)) for gap in gaps]
+        except BaseExceptionGroup as errors:
+            raise cause(errors) from errors
         found = [task.result() for task in asked]
         known += [key for key, _ in found if key is not None]
         gaps = [gap for _, halves in found for gap in halves if gap[0] < gap[1]]

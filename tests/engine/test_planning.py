@@ -8,10 +8,11 @@ import bisect
 import pytest
 
 from heavysync.deleting import _present
+from heavysync.errors import FatalError
 from heavysync.keyspace import KeyRange, cut
 from heavysync.objects import Location, Metadata
 from heavysync.planning import PROBES_PER_PIECE, find_borders
-from heavysync.retry import Retrier
+from heavysync.retry import Retrier, StoppedError
 from heavysync.stores.memory import MemoryStore
 from heavysync.stores.memory_bucket import MemoryService
 
@@ -69,6 +70,21 @@ def test_probes_go_out_together() -> None:
 
     assert max(rounds) >= 8
     assert len(rounds) < store.calls["list_page"] / 2
+
+
+@pytest.mark.parametrize("error", [StoppedError("stopping"), FatalError("the bucket is gone")], ids=["stop", "fatal"])
+def test_error_of_a_probe_is_told_as_it_is(error: Exception) -> None:
+    """Not in a group: whoever cuts a range knows what to do when the run stops."""
+    store = store_with(SHAPES["flat"])
+
+    async def step(operation: str, key: str = "") -> None:
+        store.calls[operation] += 1
+        if store.calls[operation] > 14:
+            raise error
+
+    store.step = step  # type: ignore[method-assign]
+    with pytest.raises(type(error)):
+        asyncio.run(find_borders(store, Retrier(), KeyRange(None, None), 16))
 
 
 @pytest.mark.parametrize("keys", [[], ["one"], ["a", "a\0", "a\0\0"], ["", "\U0010ffff" * 3]])

@@ -188,6 +188,33 @@ def test_bytes_in_flight_grow_while_the_loop_is_idle_and_shrink_when_it_is_busy(
     assert (max(most[:300]), max(most), max(most[-300:])) == (SNUG, limit, SNUG)
 
 
+@pytest.mark.parametrize("took_s", [0.3, 5.0, 60.0])
+def test_bytes_in_flight_grow_however_seldom_somebody_looks(took_s: float) -> None:
+    """Parts that take long are given back seldom; as long as somebody waits all the time, that is no reason to stay small."""
+    now, ends, held, most = [0.0], [asyncio.Event() for _ in range(100)], [0], [0]
+
+    async def worker(budget: ByteBudget, end: asyncio.Event) -> None:
+        async with budget.take(64 * MIB):
+            held[0] += 1
+            most[0] = max(held[0], most[0])
+            await end.wait()
+            held[0] -= 1
+
+    async def run() -> None:
+        budget = ByteBudget(8 * SNUG, clock=lambda: now[0], busy=lambda: 0.0)
+        async with asyncio.TaskGroup() as group:
+            for end in ends:
+                group.create_task(worker(budget, end))
+            for end in ends:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                now[0] += took_s
+                end.set()
+
+    asyncio.run(run())
+    assert most[0] == 16
+
+
 @pytest.mark.parametrize("limit", [16 * MIB, 4 * SNUG])
 def test_whoever_asks_for_all_bytes_gets_them_alone(limit: int) -> None:
     """Also where so many are not handed out for now: nobody waits for ever."""

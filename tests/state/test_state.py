@@ -395,6 +395,22 @@ def test_keys_of_any_unicode_survive(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_file_that_is_open_can_be_opened_again(tmp_path: Path) -> None:
+    """Its locks stay: else another process that reads it would take itself for the last one and remove the log under us."""
+    path = tmp_path / "r.db"
+    read_it = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT * FROM span').fetchall(); db.close()"
+
+    async def run() -> None:
+        async with open_range(path, run=1, span=ALL):
+            async with open_range(path, run=1, span=ALL):
+                pass
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", read_it, str(path))
+            assert await process.wait() == 0
+            assert path.with_name("r.db-wal").exists()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("query", "parameters"),
     [

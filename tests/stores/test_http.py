@@ -169,6 +169,27 @@ def test_deaf_server_ends_an_upload():
     talk(test, Answer(then="hang", reads_body=False))
 
 
+def test_yes_before_all_was_sent_is_none():
+    """It can only answer another request, as a repeated answer does; the bytes are nowhere."""
+
+    async def test(door, server):
+        assert (await door.request("PUT", server.url, {}, [b"small"], limit=10)).status == 200
+        with pytest.raises(TransientError, match="before it had the whole request"):
+            await door.request("PUT", server.url, {}, [bytes(64 << 20)], limit=10)
+
+    talk(test, answer(), Answer(answer().data, "hang", reads_body=False))
+
+
+def test_large_bodies_wait_for_the_server_on_every_loop(monkeypatch):
+    """In some versions of Python the loop's own `writelines` takes all at once and never says that it is too much."""
+    monkeypatch.setattr("asyncio.selector_events._SelectorSocketTransport.writelines", None)
+
+    async def test(door, server):
+        assert (await door.request("PUT", server.url, {}, [bytes(8 << 20)], limit=10)).status == 200
+
+    talk(test, answer())
+
+
 def test_slow_but_moving_transfers_are_not_cut():
     """Pieces that come now and then, over much more than the stall time, make a whole answer."""
 

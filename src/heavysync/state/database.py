@@ -135,7 +135,10 @@ async def open_database(path: Path, migrations: Sequence[str], *, durable: bool 
         FatalError: the file is newer than this program, damaged, no database, or the disk fails.
     """
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        # Only if it is new: whoever closes a file loses all locks of his process on it, those of SQLite's other connections, too
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        pass
     except OSError as error:
         raise FatalError(f"{path}: {error.strerror}: check the state directory") from error
     opener = _Opener(path)

@@ -140,9 +140,17 @@ class AiohttpTransport:
             if method != "HEAD" and (answer.content_length or 0) > limit:
                 raise _oversize(answer, limit)
             chunks = await _drain(answer, limit, watch)
+            if status < 300 and isinstance(data, AsyncIterator) and not await watch.all_sent():
+                answer.close()
+                raise TransientError(
+                    f"{method} {place(url)}: the server said yes before it had the whole request: that answers another one"
+                )
             if method != "HEAD" and status in {200, 206} and not _is_framed(answer):
                 raise TransientError(f"{method} {place(url)}: the answer does not say where it ends")
             return Response(status, answer.headers, chunks)
+
+
+_TURNS = 5
 
 
 class _Watch:
@@ -158,6 +166,15 @@ class _Watch:
     def __init__(self, stall: float, stopping: asyncio.Event) -> None:
         self._stall = stall
         self._stopping = stopping
+        self.is_sent = False
+
+    async def all_sent(self) -> bool:
+        """Whether the last piece of the body was taken; that may be told some turns of the loop after the answer."""
+        for _ in range(_TURNS):
+            if self.is_sent:
+                break
+            await asyncio.sleep(0)
+        return self.is_sent
 
     @property
     def limit(self) -> float:
@@ -197,6 +214,7 @@ async def _feed(body: Sequence[bytes], watch: _Watch) -> AsyncIterator[bytes | m
         for start in range(0, len(chunk), PIECE):
             yield chunk if len(chunk) <= PIECE else view[start : start + PIECE]
             watch.moved()
+    watch.is_sent = True
 
 
 async def _drain(answer: aiohttp.ClientResponse, limit: int, watch: _Watch) -> list[bytes]:

@@ -49,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         "_is_cut",
         "_is_paused",
         "_is_sent",
+        "_is_uvloop",
         "_loop",
         "_lost",
         "_poll",
@@ -72,7 +73,7 @@ class Connection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._poll: select.poll | None = None
         self._answer: Answer | None = None
-        self._is_cut = self._is_paused = self._is_sent = False
+        self._is_cut = self._is_paused = self._is_sent = self._is_uvloop = False
         self.pool = pool
         self.is_open = self.is_reused = self.answered = False
         self.idle_at = self.noted_at = self.stall_s = 0.0
@@ -87,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         # pause_writing means then: something is not sent yet. Plain transports pause above the mark, TLS at the mark.
         mark = 0 if transport.get_extra_info("sslcontext") is None else 1
         self._transport.set_write_buffer_limits(high=mark, low=0)
+        self._is_uvloop = type(transport).__module__.startswith("uvloop")
         self.is_open = True
 
     def watch(self, sock: socket.socket) -> None:
@@ -184,6 +186,8 @@ class Connection(asyncio.BufferedProtocol):
             if not (answer.is_over and answer.failure is None and answer.keeps and self._is_sent):  # not over: cancelled
                 self.cut()
         failure, answer.failure = answer.failure, None
+        if failure is None and not self._is_sent and answer.status < 300:  # 3xx and above may come early, and count
+            failure = BrokenError("the server said yes before it had the whole request: that answers another one")
         if failure is not None:
             try:
                 raise failure
@@ -212,7 +216,7 @@ class Connection(asyncio.BufferedProtocol):
         for piece in _pieces(head, body):
             if answer.is_over or answer.status >= 300:
                 return
-            self._transport.writelines(piece)
+            self._write(piece)
             while self._is_paused:
                 if answer.is_over or answer.status >= 300:
                     return
@@ -220,6 +224,18 @@ class Connection(asyncio.BufferedProtocol):
                 await self._waiter
             answer.moved += PROGRESS
         self._is_sent = True
+
+    def _write(self, piece: Sequence[bytes | memoryview]) -> None:
+        """Hand a piece to the loop.
+
+        In Python 3.12.1 and 3.13.0 `writelines` of asyncio's own loop does not say when that is too much.
+        Source: https://github.com/python/cpython/issues/127655
+        """
+        if self._is_uvloop:
+            self._transport.writelines(piece)
+            return
+        for part in piece:
+            self._transport.write(part)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
