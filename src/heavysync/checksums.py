@@ -250,7 +250,7 @@ def _weaker_contradiction(info: ObjectInfo, content: Content, digests: Digests) 
         return None
     candidate = info.candidate_md5
     expected = digests.md5.hex() if candidate is not None else multipart_etag([digests.md5])
-    if (candidate is not None or info.etag.endswith("-1")) and expected != info.etag:
+    if (candidate is not None or info.etag.endswith("-1")) and expected != info.etag.lower():
         return f"the bytes give the ETag {expected}, the provider says {info.etag}"
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, NamedTuple
@@ -13,6 +14,8 @@ STAMP_KEY = "heavysync"
 """Name of the one user-metadata entry that a streamed copy carries (see `checksums.Stamp`)."""
 
 SCHEMES = ("s3", "gs")
+
+_MD5 = re.compile("[0-9a-fA-F]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +86,11 @@ class ObjectInfo(NamedTuple):
 
     @property
     def candidate_md5(self) -> str | None:
-        """The hex md5, if the listing may know it. A plain S3 ETag may also be something else (KMS).
+        """The md5 in lower-case hex, if the listing may know it. A plain S3 ETag may also be something else (KMS).
 
         Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (ETag)
         """
-        return self.md5 or (self.etag if len(self.etag) == 32 else None)
+        return self.md5 or (self.etag.lower() if _MD5.fullmatch(self.etag) else None)
 
 
 class Page(NamedTuple):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,6 +174,55 @@ def test_etags_of_the_source_that_are_no_md5s_are_found_out(tmp_path: Path) -> N
     assert pair.run(server_side_copy=False, concurrency=1).status == "done"
     pair.assert_equal()
     assert pair.destination.calls["write"] == 9 + 3
+
+
+@from_s3
+@pytest.mark.parametrize("crc", ["", "crc32c"])
+@pytest.mark.parametrize("etag", ["NTVhYjM4ZTItZGVhZC1iZWVmLWNhZmUt", "upper case"])
+def test_etags_of_32_characters_may_be_anything(tmp_path: Path, kinds: tuple[str, str], crc: str, etag: str) -> None:
+    """In one piece and in parts: what is no hex is no md5, and hex in upper case is one, which finds a damaged read."""
+    pair = Pair(tmp_path / "s", kinds, crc=crc)
+    bucket = pair.source.bucket
+    for key, size in (("small", 1000), ("medium", 300_000), ("large", 6_000_000)):
+        pair.put(key, DATA[:1000] * (size // 1000))
+        bucket.rows[key] = [replace(row, etag=row.etag.upper() if " " in etag else etag) for row in bucket.rows[key]]
+    if " " in etag:
+        flip_reads(pair, 1)
+
+    report = pair.run(server_side_copy=False, part_size=5 << 20)
+
+    assert (report.status, report.troubles) == ("done", [])
+    pair.assert_equal()
+
+
+def test_stamp_vouches_for_nothing_that_was_not_proven(tmp_path: Path) -> None:
+    """Killed before the answer to a damaged write was judged: the CRC32C of the wrong bytes never passes for the source's."""
+    pair = a_pair(tmp_path, ("s3", "s3"))
+    pair.destination.crc = "crc32c"
+    flip_reads(pair, 1)
+    believe_all(pair, invented)
+    write = pair.destination.write
+    box: list[asyncio.Task[object]] = []
+
+    async def write_and_die(*what: object) -> Written:
+        await write(*what)
+        box[0].cancel()
+        return await asyncio.Future()
+
+    async def run() -> None:
+        pair.destination.write = write_and_die
+        with suppress(asyncio.CancelledError):
+            async with asyncio.TaskGroup() as group:
+                box.append(group.create_task(pair.sync(server_side_copy=False)))
+        pair.destination.write = write
+
+    asyncio.run(run())
+    pair.run(server_side_copy=False)  # finds its own copy there, and leaves it alone
+
+    report = pair.run(server_side_copy=False)
+
+    assert (report.status, report.totals.copied, report.totals.proven) == ("done", 1, 0)
+    pair.assert_equal()
 
 
 def test_encrypted_sources_are_not_passed_on(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from heavysync.errors import ObjectError, PermanentError, TransientError
 from heavysync.events import Notice
-from heavysync.objects import Metadata, UploadState
+from heavysync.objects import ByteRange, Content, Metadata, ObjectInfo, UploadState
 from heavysync.state.queue import Queue
-from pairs import Pair
+from heavysync.stores.memory import MemoryStore
+from pairs import SMALL_S3, Pair
 
 MIB = 1 << 20
 PART = 5 * MIB
@@ -243,6 +244,85 @@ def test_bytes_that_were_damaged_before_a_kill_are_found(
 
     assert pair.run(part_size=PART, server_side_copy=False).exit_code == 0
     pair.assert_equal()
+
+
+def flip_one_read(pair: Pair) -> None:
+    """Let the next read of a part come with a changed byte."""
+    read = pair.source.read
+    left = [True]
+
+    async def read_wrongly(info: ObjectInfo, span: ByteRange | None = None) -> Content:
+        content = await read(info, span)
+        if span is None or not left:
+            return content
+        left.clear()
+        first = content.chunks[0]
+        return content._replace(chunks=[bytes([first[0] ^ 255]) + first[1:], *content.chunks[1:]])
+
+    pair.source.read = read_wrongly
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_damage_that_was_in_doubt_when_the_attempt_ended_is_found_by_the_next(tmp_path: Path, stopped: bool) -> None:
+    """All parts are there, one was read wrongly, and nobody could be asked whether the ETag says so: the next one asks again."""
+    pair = Pair(tmp_path / "s", ("s3", "s3"), limits=SMALL_S3, crc="")
+    data = DATA[:32768]
+    pair.put("large", data, parts=[data[at : at + 8192] for at in range(0, len(data), 8192)])
+    flip_one_read(pair)
+    stop = asyncio.Event()
+    asked = 0
+
+    def fault(operation: str, _key: str) -> None:
+        nonlocal asked
+        asked += operation == "has_uniform_parts"
+        if operation == "has_uniform_parts" and asked <= (1 if stopped else 8):
+            if stopped:
+                stop.set()
+            raise TransientError("503")
+
+    pair.source.fault = fault
+    if stopped:
+        assert asyncio.run(pair.sync(stop=stop, server_side_copy=False)).status == "stopped"
+
+    assert pair.run(server_side_copy=False).status == "done"
+    pair.assert_equal()
+    assert asked >= (2 if stopped else 9)
+
+
+@pytest.mark.parametrize("copied_first", [False, True])
+def test_parts_that_were_sent_are_not_mixed_with_parts_that_the_provider_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied_first: bool
+) -> None:
+    """Those of the other way were never verified in this one, or have no digests: they are brought again."""
+    pair = Pair(tmp_path / "s", ("s3", "s3"), shared=True, crc="")
+    pair.put("large", DATA, parts=[DATA[at : at + PART] for at in range(0, len(DATA), PART)])
+    apart = property(lambda store: f"memory:{id(store)}")
+    together = MemoryStore.copy_domain
+    monkeypatch.setattr(MemoryStore, "copy_domain", together if copied_first else apart)
+    flip_one_read(pair)
+    run_killed(pair, "copy_part" if copied_first else "write_part", 3)
+    monkeypatch.setattr(MemoryStore, "copy_domain", apart if copied_first else together)
+
+    assert pair.run(part_size=PART).status == "done"
+    pair.assert_equal()
+    assert pair.destination.calls["write_part" if copied_first else "copy_part"] >= 3
+
+
+@pytest.mark.parametrize(("crc", "parted"), [("", 0), ("", PART), ("crc32c", 0), ("crc64nvme", PART)])
+def test_finished_session_whose_source_is_then_read_wrongly_is_not_taken_for_somebody_elses(
+    tmp_path: Path, crc: str, parted: int
+) -> None:
+    """Killed before its last part was recorded, and that part comes damaged now: the object there is our own, and replaced."""
+    pair = Pair(tmp_path / "s", ("s3", "gs"), crc=crc)
+    pair.put("large", DATA, parts=[DATA[at : at + parted] for at in range(0, len(DATA), parted)] if parted else None)
+    run_killed(pair, "write_part", 3, after=True)
+    flip_one_read(pair)
+
+    report = pair.run(part_size=PART)
+
+    assert (report.status, report.troubles) == ("done", [])
+    pair.assert_equal()
+    assert unfinished(pair) == []
 
 
 def test_part_that_the_server_holds_otherwise_is_sent_again(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ async def _wrong_parts(context: Context, info: ObjectInfo, content: Content) -> 
         return None
     hasher = PartHasher(size)
     hasher.update(content.chunks)
-    if hasher.etag() == info.etag or not await are_uniform(context, info, size):
+    if hasher.etag() == info.etag.lower() or not await are_uniform(context, info, size):
         return None
     return f"the bytes give the ETag {hasher.etag()}, not {info.etag}"
 

@@ -7,11 +7,11 @@ Parts are read, and their memory is taken, in the order of their numbers. Where 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from heavysync.checksums import Stamp
 from heavysync.errors import ConditionError, ObjectError, PermanentError, TransientError, UploadGoneError
@@ -37,8 +37,8 @@ from heavysync.transfer.context import (
     undamaged,
 )
 from heavysync.transfer.proof import CorruptError, SourceProof
-from heavysync.transfer.settle import destination_changed, settle_write
-from heavysync.transfer.turns import Turns
+from heavysync.transfer.settle import destination_changed, find_own_write, settle_write
+from heavysync.transfer.turns import Lines
 
 T = TypeVar("T")
 
@@ -103,6 +103,7 @@ class _Relay:
         self._save_upload = save_upload
         self._server_side = server_side
         self._crc64nvme: str | None = None
+        self._is_md5_etag = True
         self._nonce = ""
         self._keeping = asyncio.Lock()
         self._unkept: list[PartDone] = []  # acknowledged, and in no commit yet
@@ -129,9 +130,9 @@ class _Relay:
             except ConditionError as error:  # GCS looks at the condition when a session begins, too
                 return destination_changed(info, error)
         state = upload.state
-        self._held = {part.number: part for part in state.parts}
+        self._held = {part.number: part for part in state.parts if self._is_usable(part)}
         self._done = dict(self._held)
-        source = Examined(info, self._crc64nvme)
+        source = Examined(info, self._crc64nvme, self._is_md5_etag)
         self._proof = SourceProof(context, source, state.part_size, source_part, held=self._held, alone=self._alone)
         try:
             await self._move(upload, replace(state, parts=()))
@@ -144,8 +145,8 @@ class _Relay:
             if written is None:
                 raise
             return done(info, written)
-        except (ObjectError, SourceGoneError, SourceChangedError, CorruptError):
-            await self._give_up(state)
+        except (ObjectError, SourceGoneError, SourceChangedError, CorruptError) as error:
+            await self._leave(state, error)
             raise
         if written is None:
             return destination_changed(info, ConditionError("the condition of the upload failed"))
@@ -153,6 +154,10 @@ class _Relay:
             self._replace_written(written)
             raise _UnprovenError
         return done(info, written, digests=digests)
+
+    def _is_usable(self, part: PartDone) -> bool:
+        """Whether it came the same way as the others will: read parts have digests that are verified, copied ones have none."""
+        return not self._context.destination.limits.parallel_parts or bool(part.md5) != self._server_side
 
     def _part_size(self, source_part: int | None) -> int:
         """The part size of a new upload: a part has to fit into memory, unless the provider copies it."""
@@ -219,6 +224,16 @@ class _Relay:
             await self._give_up(state)
         return written
 
+    async def _leave(self, state: UploadState, error: Exception) -> None:
+        """Give an upload up that failed. A session may have finished its object unseen: then the next attempt replaces that."""
+        in_order = not self._context.destination.limits.parallel_parts
+        if isinstance(error, CorruptError) and in_order:
+            written = await find_own_write(self._context, self._info, state.nonce, None)
+            if written is not None:
+                self._replace_written(written)  # and the record is kept until then: a later process would find it, too
+                return
+        await self._give_up(state)
+
     def _replace_written(self, written: Written) -> None:
         """What was just written is what the next attempt replaces."""
         info = self._info
@@ -259,7 +274,7 @@ class _Relay:
         info = self._info
         if info.metadata is not None or not info.etag:  # a listing with generations has metadata wherever there are any
             return Metadata.from_json(info.metadata) if info.metadata else None
-        now, self._crc64nvme, _ = await examine_source(self._context, info)
+        now, self._crc64nvme, self._is_md5_etag = await examine_source(self._context, info)
         self._info = info._replace(crc32c=now.crc32c)
         return None if now.metadata is None else Metadata.from_json(now.metadata)
 
@@ -268,7 +283,7 @@ class _Relay:
         parts = plan_parts(self._info.size, identity.part_size)
         missing = [part for part in parts if part.number not in self._held]
         todo = missing if self._server_side else self._proof.to_read(parts)
-        lines = _Lines(iter(todo), asyncio.Lock(), Turns(todo), Turns(todo))
+        lines = Lines.of(todo)
         budget = self._context.budget
         budget.sharers += 1
         try:
@@ -290,7 +305,7 @@ class _Relay:
             return IN_ORDER_PARTS
         return max(LEAST_PARTS, min(MOST_PARTS, budget.limit // (2 * part_size * budget.sharers)))
 
-    async def _worker(self, upload: Upload, identity: UploadState, lines: _Lines) -> None:
+    async def _worker(self, upload: Upload, identity: UploadState, lines: Lines) -> None:
         budget = self._context.budget
         while True:
             async with lines.gate:  # parts take their memory in the order of their numbers, so the lowest never waits in vain
@@ -320,7 +335,7 @@ class _Relay:
                 parts, self._unkept = tuple(self._unkept), []
                 await self._save_upload(self._info.key, replace(identity, parts=parts))
 
-    async def _bring_part(self, upload: Upload, part: Part, lines: _Lines) -> None:
+    async def _bring_part(self, upload: Upload, part: Part, lines: Lines) -> None:
         info, context, proof = self._info, self._context, self._proof
         name = f"part {part.number} of {info.key}"
         if self._server_side:
@@ -372,22 +387,6 @@ class _Relay:
             if settled is None:
                 await self._give_up(upload.state)
             return settled
-
-
-class _Lines(NamedTuple):
-    """What the workers of one object pass through.
-
-    Attributes:
-        queue: of parts.
-        gate: to the queue and to the memory.
-        hashing: in the order of the parts.
-        writing: in the same order, where the destination wants it.
-    """
-
-    queue: Iterator[Part]
-    gate: asyncio.Lock
-    hashing: Turns
-    writing: Turns
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

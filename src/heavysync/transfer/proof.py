@@ -58,8 +58,7 @@ class SourceProof:
         self._part_size = part_size
         self._source_part = source_part
         self._held = held
-        self._is_md5_etag = False  # until a read of this process has shown that the source is not encrypted
-        self._has_read = False
+        self._is_md5_etag = source.is_md5_etag  # what was read before a kill is judged even if nothing is read now
         self._in_order = not context.destination.limits.parallel_parts
         has_all = bool(source.crc64nvme) and all(part.crc64nvme for part in held.values())
         self._crc64nvme = source.crc64nvme if has_all and info.crc32c is None else None
@@ -95,13 +94,11 @@ class SourceProof:
     def to_read(self, parts: list[Part]) -> list[Part]:
         """The parts that are missing, and, where only the bytes of the whole can be verified, those an earlier process sent.
 
-        These are read again and not sent. A GCS session spares that: it tells the md5 of the whole when it is finished,
-        so a read is needed only to learn whether the source's ETag is an md5.
+        These are read again and not sent. A GCS session spares that: it tells the md5 of the whole when it is finished.
         """
-        missing = [part for part in parts if part.number not in self._held]
-        if self._held and self.is_delegated:
-            return missing or parts[-1:]
-        return parts if self._held and self._hasher is not None else missing
+        if self._hasher is not None:
+            return parts
+        return [part for part in parts if part.number not in self._held]
 
     def crc64nvme_of(self, content: Content) -> str:
         """The CRC64NVME of a part, where it is needed for the whole; else empty."""
@@ -109,8 +106,7 @@ class SourceProof:
 
     def note(self, content: Content) -> None:
         """Take in what a read says of the source's ETag."""
-        self._is_md5_etag = content.is_md5_etag and (self._is_md5_etag or not self._has_read)
-        self._has_read = True
+        self._is_md5_etag = self._is_md5_etag and content.is_md5_etag
 
     async def hash_in_order(self, part: Part, content: Content) -> None:
         """Carry the md5s on that the source's ETag is made of, as long as no part was left out."""
@@ -153,12 +149,14 @@ class SourceProof:
             crc64 = crc64nvme_text(combine_crc64nvme(sums))
             if crc64 != self._crc64nvme:
                 raise CorruptError(f"the parts have crc64nvme {crc64}, the provider says {self._crc64nvme}")
-        if self._hasher is not None and self._hasher.size == info.size:
-            if self._hasher.etag() != (info.candidate_md5 or info.etag):
+        if self._hasher is not None:
+            if self._hasher.size != info.size:
+                raise CorruptError(f"{self._hasher.size} bytes came instead of {info.size}")
+            if self._hasher.etag() != (info.candidate_md5 or info.etag.lower()):
                 await self._doubt(self._hasher.etag())
         elif self._by_parts:  # the source's boundaries were kept
             etag = multipart_etag([bytes.fromhex(part.md5) for part in ordered])
-            if etag != info.etag:
+            if etag != info.etag.lower():
                 await self._doubt(etag)
         return Digests(self.md5, crc)
 

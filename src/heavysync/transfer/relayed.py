@@ -63,7 +63,10 @@ async def copy_relayed(transfer: Transfer, context: Context) -> Done | Failed | 
 async def _pass_on(transfer: Transfer, context: Context, content: Content, digests: Digests) -> Done | Failed | Transfer:
     """Write the bytes with the md5 that the source states, and hold the answer against it."""
     info = transfer.source
-    stamp = Stamp(info.size, info.token, new_nonce(), md5_text(digests.md5), crc32c_text(digests.crc32c))
+    # the stamp may outlive this process: it says only what the source states, and our CRC where that agrees with such a one
+    is_proven = info.crc32c or content.crc32c or (content.crc64nvme and info.md5 is None)
+    crc = crc32c_text(digests.crc32c) if is_proven else ""
+    stamp = Stamp(info.size, info.token, new_nonce(), md5_text(digests.md5), crc)
     metadata = await metadata_for(context, info, content.metadata, stamp)
     write = partial(context.destination.write, info.key, content, metadata, digests, transfer.destination)
     try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import NamedTuple
 
 from heavysync.objects import Part
 
@@ -31,3 +32,24 @@ class Turns:
         following = self._next.get(number)
         if following is not None:
             self._open[following].set()
+
+
+class Lines(NamedTuple):
+    """What the workers of one object pass through.
+
+    Attributes:
+        queue: of parts.
+        gate: to the queue and to the memory.
+        hashing: in the order of the parts.
+        writing: in the same order, where the destination wants it.
+    """
+
+    queue: Iterator[Part]
+    gate: asyncio.Lock
+    hashing: Turns
+    writing: Turns
+
+    @classmethod
+    def of(cls, parts: list[Part]) -> Lines:
+        """For these parts, in this order."""
+        return cls(iter(parts), asyncio.Lock(), Turns(parts), Turns(parts))
