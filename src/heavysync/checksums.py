@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from awscrt import checksums as crt
@@ -154,8 +155,9 @@ class ObjectHasher:
         )
 
 
+@lru_cache(maxsize=1024)
 def crc32c_text(crc: int) -> str:
-    """A CRC32C as both providers write it: base64 of the four big-endian bytes."""
+    """A CRC32C as both providers write it: base64 of the four big-endian bytes. Asked for four times an object."""
     return base64.b64encode(crc.to_bytes(4, "big")).decode()
 
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
-from heavysync.events import Finished, Listener, Stuck
+from heavysync.events import Finished, Kept, Listener, Stuck
 from heavysync.objects import UploadState
 from heavysync.outcomes import Done, Failed, Outcome, Postponed, Released, Skipped, Transfer, outcome_key
 from heavysync.state.queue import Queue
@@ -200,6 +200,8 @@ class _RangeCopy:
         if self._ended:
             self._pool.context.retry.stop_now()
         await self._queue.save_upload(key, state)
+        if state is not None and (state.parts or state.kind == "rewrite"):
+            self._listener(Kept(len(state.parts) or 1))
 
     def _weigh(self, outcome: Outcome) -> Outcome:
         """Keep account of what is stuck; what is so again, though its server carries out requests, is begun anew."""

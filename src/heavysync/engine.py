@@ -91,14 +91,11 @@ class Engine:
             listed, wake = asyncio.Event(), asyncio.Event()
             if self.run.resumed:
                 await state.queue.take_up(None if self.retry_failed else SYSTEMATIC)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._list(state, planned, most, hand_back, listed, wake))
-                    if self.pool is not None:
-                        copying = copy_range(state.queue, self.pool, listed=listed, wake=wake, listener=self.listener)
-                        group.create_task(copying)
-            except* StoppedError:
-                listed.clear()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._list(state, planned, most, hand_back, listed, wake))
+                if self.pool is not None:
+                    copying = copy_range(state.queue, self.pool, listed=listed, wake=wake, listener=self.listener)
+                    group.create_task(copying)
             if not listed.is_set():
                 return False
             if self.pool is not None:
@@ -120,7 +117,12 @@ class Engine:
     ) -> None:
         stores: dict[SideName, Store] = {"source": self.source, "destination": self.destination}
         lister = Lister(state.inventory, stores, self.retry, listener=self.listener, wake=wake)
-        if await lister.run(planned.span, most=most, hand_back=hand_back):
+        is_listed = False
+        try:
+            is_listed = await lister.run(planned.span, most=most, hand_back=hand_back)
+        except* StoppedError:  # the copiers see the stop, too: what they have under way is recorded before the range is left
+            pass
+        if is_listed:
             listed.set()
             await self.plan.listed(planned.range)
         wake.set()

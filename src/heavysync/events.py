@@ -48,6 +48,16 @@ class Moved(NamedTuple):
     size: int
 
 
+class Kept(NamedTuple):
+    """Parts of large objects arrived, and are recorded: whoever goes on with these objects does not move them again.
+
+    Attributes:
+        parts: how many; of a copy by the provider, its requests.
+    """
+
+    parts: int
+
+
 class Finished(NamedTuple):
     """Outcomes of transfers were recorded.
 
@@ -141,7 +151,19 @@ class Notice(NamedTuple):
 
 
 Event = (
-    PhaseStarted | Listed | ListingDone | Queued | Moved | Finished | Checked | Deleted | Retrying | Recovered | Stuck | Notice
+    PhaseStarted
+    | Listed
+    | ListingDone
+    | Queued
+    | Moved
+    | Kept
+    | Finished
+    | Checked
+    | Deleted
+    | Retrying
+    | Recovered
+    | Stuck
+    | Notice
 )
 
 Listener = Callable[[Event], None]

@@ -43,7 +43,8 @@ class ByteBudget:
     are handed out at first, more as long as somebody waits while the event loop has time, and fewer again when it has none.
 
     Args:
-        limit: bytes in flight at most. A single request above it is granted alone.
+        limit: bytes that one request can have.
+        share: bytes in flight at most, of budgets that share; a request above it is granted alone. None: the limit.
         clock: seconds.
         busy: seconds that the event loop was busy.
 
@@ -51,10 +52,18 @@ class ByteBudget:
         sharers: how many who could do with all of it are at work; they count themselves.
     """
 
-    def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic, busy: Callable[[], float] = busy_s) -> None:
+    def __init__(
+        self,
+        limit: int,
+        *,
+        share: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        busy: Callable[[], float] = busy_s,
+    ) -> None:
         self.limit = limit
+        self.share = limit if share is None else share
         self.sharers = 0
-        self._most = min(limit, SNUG)
+        self._most = min(self.share, SNUG)
         self._held = 0
         self._clock = clock
         self._busy = busy
@@ -113,9 +122,9 @@ class ByteBudget:
             return  # so that time says nothing
         share = (busy - busy_then) / (now - then)
         if share < IDLE:
-            self._most = min(self.limit, int(self._most * _GROWTH))
+            self._most = min(self.share, int(self._most * _GROWTH))
         elif share > BUSY:
-            self._most = max(min(self.limit, SNUG), int(self._most / _GROWTH))
+            self._most = max(min(self.share, SNUG), int(self._most / _GROWTH))
 
 
 class _Held:

@@ -125,7 +125,7 @@ async def open_passes(
         source=source,
         destination=destination,
         retry=engine.retry.bounded(STUCK_AFTER),
-        budget=ByteBudget(share.memory),
+        budget=ByteBudget(options.memory, share=share.memory),
         moved=lambda size: listener(Moved(size)),
         server_side=options.server_side_copy and source.copy_domain == destination.copy_domain,
         part_size=options.part_size,

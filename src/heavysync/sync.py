@@ -212,7 +212,7 @@ class SyncRun:
                     destination=self._destination,
                     retry=self._retry,
                     pool=None,
-                    listener=outlook,
+                    listener=ledger.noting(outlook),
                     purge_days=self._options.purge_noncurrent,
                     null_is_safe=null_is_safe,
                     retry_failed=self._options.retry_failed,

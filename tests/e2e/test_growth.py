@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 
 import pytest
@@ -41,11 +42,13 @@ def run(source, new_bucket, tmp_path, monkeypatch):
     destination.settings(page_limit=15)
     side = SideOptions(endpoint_url=source.url)
 
-    def once(*, stop_after: int | None = None, stop_at: type = (), retry_base_s: float = 0.5, **more):
+    def once(*, stop_after: int | None = None, stop_at: type = (), stop_in=None, retry_base_s: float = 0.5, **more):
         events = []
 
         async def main():
             stop = asyncio.Event()
+            if stop_in is not None:
+                asyncio.get_running_loop().call_later(stop_in, stop.set)
 
             def listen(event):
                 events.append(event)
@@ -148,7 +151,8 @@ def test_stuck_objects_of_other_processes_are_in_the_report(run, source):
 def test_run_that_cannot_start_others_does_all_itself(run, source, monkeypatch):
     """It says so once; asked for processes by name, it ends."""
     soon(monkeypatch)
-    monkeypatch.setattr(crew.sys, "executable", "/bin/false")
+    run.destination.rule(operation="insert", action="pass", delay_s=0.1, count=40)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
 
     report, notices = run()
 
@@ -157,6 +161,63 @@ def test_run_that_cannot_start_others_does_all_itself(run, source, monkeypatch):
     assert source.contents() == run.destination.contents()
     with pytest.raises(heavysync.FatalError, match="do not start, the last one ended with exit code 1"):
         run(processes=2)
+
+
+BROKEN = """#!{python}
+import socket, sys, time
+from heavysync.runners.wire import Broke, Ready, frame
+end = socket.socket(fileno=int(sys.argv[-2]))
+time.sleep({pause})
+end.sendall(frame(Broke("FatalError", "nobody to ask for a password", "")))
+"""
+
+
+def instead_of_python(tmp_path, monkeypatch, text: str) -> None:
+    """What is started in place of other processes."""
+    program = tmp_path / "other"
+    program.write_text(text)
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.8])
+def test_process_that_breaks_at_its_start_does_not_end_a_run_that_can_do_without(pause, run, source, monkeypatch, tmp_path):
+    """Nor if it breaks when nobody waits for it any more: the run says why it stays alone, and does all of the work."""
+    soon(monkeypatch)
+    monkeypatch.setattr(crew, "READY_S", 0.4 if pause else 60.0)
+    instead_of_python(tmp_path, monkeypatch, BROKEN.format(python=sys.executable, pause=pause))
+    run.destination.rule(operation="insert", action="pass", delay_s=0.1, count=None)
+
+    report, notices = run()
+
+    why = "it was not ready in 0.4 s" if pause else "nobody to ask for a password"
+    assert (report.exit_code, report.totals.copied, len(run.started)) == (0, OBJECTS, 1)
+    assert [notice.rpartition(": ")[2] for notice in notices] == [why]
+    assert source.contents() == run.destination.contents()
+
+
+def test_first_process_that_hangs_at_its_start_does_not_hold_a_stop_up(run, monkeypatch, tmp_path):
+    """A large plan, and other processes that never get ready: the run ends when it is told to."""
+    run()
+    monkeypatch.setattr(growth, "MANY", 3)
+    monkeypatch.setattr(crew, "READY_S", 1000.0)
+    instead_of_python(tmp_path, monkeypatch, "#!/bin/sh\nexec sleep 1000\n")
+
+    report, notices = run(stop_in=0.5)
+
+    assert (report.status, len(run.started), notices) == ("stopped", 1, [])
+    assert run.started[0].process.returncode is not None
+
+
+@pytest.mark.parametrize(("memory", "processes", "most"), [(512, None, 8), (64, None, None), (512, 16, 16), (64, 4, 4)])
+def test_processes_have_memory_for_parts(memory, processes, most, run, monkeypatch, tmp_path):
+    """A run grows into no more than can hold parts of 64 MiB each; who asks for more by name has them."""
+    monkeypatch.setattr(growth, "cores", lambda: 16)
+    options = SyncOptions(memory=memory << 20, processes=processes)
+
+    team = growth.team_for(options, (None, None), tmp_path, lock=0, stop=asyncio.Event(), retry_base_s=1.0)
+
+    assert (team.most if team else None) == most
 
 
 def test_cores_are_those_that_the_control_group_gives(tmp_path):

@@ -155,7 +155,7 @@ def test_orphan_that_cannot_end_holds_the_state(pair_of):
     finally:
         os.kill(orphan, signal.SIGCONT)
     destination.ask("DELETE", "/_loopback/rules")
-    refused.refused(3, f"in use by another run .pid {process.pid}.")
+    refused.refused(3, f"in use by processes of a run that has ended .pid {process.pid}.: end those .* pid {orphan},")
 
     assert sync(*TWO).code == 0
     assert source.contents() == destination.contents()
@@ -202,6 +202,25 @@ def test_writes_that_hang_do_not_hold_processes_up(signals, pair_of):
     assert stopped.code == 130, stopped
     assert "Traceback" not in stopped.said
     assert not any(map(is_alive, children))
+
+
+def test_process_that_hangs_does_not_hold_a_stop_up(pair_of):
+    """One signal ends the run, though a process of it is stopped; what is done is kept."""
+    source, destination, sync = pair_of()
+    slow(destination)
+    with watched(sync.start(*TWO, "--concurrency", "8")) as process:
+        assert until(lambda: len(children_of(process.pid)) == 2 and len(destination.written()) >= 20, process)
+        hung = children_of(process.pid)[0]
+        os.kill(hung, signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        stopped = ended(process)
+    destination.ask("DELETE", "/_loopback/rules")
+
+    assert stopped.code == 143, stopped
+    assert f"(pid {hung}) does not stop: it is killed" in stopped.err
+    assert not is_alive(hung)
+    assert sync(*TWO).code == 0
+    assert source.contents() == destination.contents()
 
 
 def test_guard_holds_over_processes(pair_of):
@@ -330,4 +349,39 @@ def test_credentials_that_end_are_waited_for_once(pair_of, tmp_path):
     assert ended_so.err.count("not accepted any more: waiting for others") == 1, ended_so
     source.gateway.faults.clear()
     assert sync(*words).code == 0
+    assert source.contents() == destination.contents()
+
+
+LOGIN = """#!/bin/sh
+if [ -e {over} ]; then echo 'log in again' >&2; exit 1; fi
+echo '{{"Version": 1, "AccessKeyId": "AKIAX", "SecretAccessKey": "secret"}}'
+"""
+
+
+def test_process_that_starts_late_waits_for_credentials(pair_of, tmp_path):
+    """A program that gave them at first has none when a process is replaced: the run waits, says so, and goes on with others."""
+    source, destination, sync = pair_of(("gs", "s3"))
+    slow(destination, 0.3)
+    over, program, config = tmp_path / "over", tmp_path / "program", tmp_path / "config"
+    program.write_text(LOGIN.format(over=over))
+    program.chmod(0o755)
+    config.write_text(f"[profile login]\nregion = us-east-1\ncredential_process = {program}\n")
+    sync.env["AWS_CONFIG_FILE"] = str(config)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        sync.env.pop(name)
+    words = (*TWO, "--destination-profile", "login", "--concurrency", "4", "--auth-grace", "60s", "--json")
+    with watched(sync.start(*words)) as process:
+        assert until(lambda: len(children_of(process.pid)) == 2 and len(destination.written()) >= 10, process)
+        first = children_of(process.pid)
+        over.touch()
+        kill(first[0])
+        assert until(lambda: set(children_of(process.pid)) - set(first), process)
+        time.sleep(1.5)
+        is_patient = process.poll() is None
+        over.unlink()
+        destination.gateway.faults.clear()
+        done = ended(process)
+
+    assert is_patient, done
+    assert (done.code, done.summary["failed"]) == (0, 0), done
     assert source.contents() == destination.contents()

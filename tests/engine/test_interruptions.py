@@ -74,3 +74,36 @@ def test_runs_cut_off_at_any_moment_end_equal(tmp_path: Path, kinds: tuple[str, 
     # objects, parts of large ones, and for each of ten cuts what was in flight or not recorded yet
     assert cut.writes <= OBJECTS + 3 * 8 + 10 * (CONCURRENCY + 256)
     assert pair.run(first_rows=50, range_rows=60).totals.to_copy == 0
+
+
+def test_stop_while_the_listing_waits_for_another_attempt_loses_no_write(tmp_path: Path) -> None:
+    """Its listing is given up, but the range is left only when what its copiers have under way is recorded."""
+    pair = Pair(tmp_path / "s", ("s3", "gs"), page_max=10)
+    pair.fill(30)
+    pages = 0
+
+    async def stopped() -> str:
+        stop, slow = asyncio.Event(), asyncio.Event()
+
+        def fail(operation: str, _key: str) -> None:
+            nonlocal pages
+            pages += operation == "list_page"
+            if operation == "list_page" and pages > 1 and slow.is_set():
+                stop.set()
+                raise TransientError("told so")
+
+        async def wait(operation: str, _key: str) -> None:
+            if operation == "write":
+                slow.set()
+                await asyncio.sleep(0.3)
+
+        pair.source.fault, pair.destination.fault = fail, wait
+        return (await pair.sync(concurrency=CONCURRENCY, stop=stop)).status
+
+    assert asyncio.run(stopped()) == "stopped"
+    begun = pair.destination.calls["write"]
+    pair.source.fault = pair.destination.fault = None
+    assert 0 < begun < 30
+    assert pair.run(concurrency=CONCURRENCY).totals.copied == 30
+    pair.assert_equal()
+    assert pair.destination.calls["write"] == 30

@@ -61,6 +61,17 @@ def test_multipart_etag_is_the_md5_of_md5s() -> None:
     assert multipart_etag(md5s) == hashlib.md5(b"".join(md5s)).hexdigest() + "-2"
 
 
+def test_an_etag_may_be_an_md5_if_it_is_hex() -> None:
+    """In lower case, whatever the server writes."""
+    md5 = digest([DATA]).md5.hex()
+
+    assert info(etag=md5).candidate_md5 == md5
+    assert info(etag=md5.upper()).candidate_md5 == md5
+    assert contradiction(info(etag=md5.upper()), content(), digest([DATA])) is None
+    for etag in ("NTVhYjM4ZTItZGVhZC1iZWVmLWNhZmUt", md5 + "-2", md5[:-1], md5[:-1] + "٣", md5[:-1] + "\n", ""):
+        assert info(etag=etag).candidate_md5 is None
+
+
 def test_wrong_bytes_contradict_each_known_digest() -> None:
     """md5, crc32c (listed or answered), crc64nvme, a plain ETag, a one-part ETag, the size."""
     good, bad = digest([DATA]), digest([b"other byte"])

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from heavysync.errors import FatalError
-from heavysync.events import Finished, ListingDone, Listed, Moved, Notice, Retrying
+from heavysync.events import Finished, Kept, ListingDone, Listed, Moved, Notice, Retrying
 from heavysync.objects import Location
 from heavysync.outcomes import Done, Failed
 from heavysync.runners import ledger as module
@@ -82,6 +82,18 @@ def test_success_in_another_process_excuses_refusals(tmp_path, monkeypatch, even
     asyncio.run(run())
 
 
+def test_success_in_this_process_excuses_refusals_and_is_passed_on(tmp_path):
+    """What it copied before others took over is in no finished range yet."""
+
+    async def run():
+        async with opened(tmp_path) as (ledger, _, told):
+            ledger.noting(told.append)(Finished(8, 0, 0, 0))
+            assert told == [Finished(8, 0, 0, 0)]
+            assert await ledger.judge(1, "AccessDenied", LONGEST, "no")
+
+    asyncio.run(run())
+
+
 def test_objects_in_sync_excuse_refusals(tmp_path):
     """A finished range has one that needed no copy."""
 
@@ -116,6 +128,8 @@ def test_events_that_count_are_added_up_and_others_keep_their_order():
         teller(Notice("first"))
         teller(Retrying("read", "no", 1, 0.5))
         teller.of(4)(Moved(1))
+        for number in (5, 6):
+            teller.of(number)(Kept(2))
         assert not sent
         await asyncio.sleep(0.15)
         teller.flush()
@@ -125,8 +139,9 @@ def test_events_that_count_are_added_up_and_others_keep_their_order():
     assert set(told.events) == {
         Moved(sum(range(1000)) + 1),
         Listed("source", 1000, 10_000),
+        Kept(4),
         Notice("first"),
         Retrying("read", "no", 1, 0.5),
     }
     assert told.events[-2:] == (Notice("first"), Retrying("read", "no", 1, 0.5))
-    assert told.progressed == {3}
+    assert told.progressed == {3, 5, 6}

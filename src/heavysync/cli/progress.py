@@ -11,6 +11,7 @@ from heavysync.events import (
     Deleted,
     Event,
     Finished,
+    Kept,
     Listed,
     ListingDone,
     Moved,
@@ -62,7 +63,7 @@ class Progress(ABC):
                 self._take_outcome(event)
             case Retrying() | Recovered():
                 self._take_retry(event)
-            case Stuck() | Notice():
+            case Stuck() | Notice() | Kept():
                 pass
 
     def _take_outcome(self, event: Finished | Checked | Deleted) -> None:

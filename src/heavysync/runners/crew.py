@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +21,7 @@ from heavysync.errors import FatalError, RunError
 from heavysync.events import Event, Listener, Notice, Recovered, Retrying
 from heavysync.passes import TOLD
 from heavysync.runners.ledger import Ledger
+from heavysync.runners.member import GoneError, Member, settle
 from heavysync.runners.team import Team
 from heavysync.runners.wire import (
     Ask,
@@ -36,7 +35,6 @@ from heavysync.runners.wire import (
     Stop,
     Told,
     Work,
-    frame,
     receive,
 )
 from heavysync.state.job import Job, Phase, PlannedRange
@@ -51,6 +49,12 @@ READY_S = 60.0
 LEAVE_S = 3.0
 """Seconds in which a process that has nothing more to do closes its connections; then it is killed."""
 
+SILENT_S = 5.0
+"""Seconds after a stop in which a process that has something to finish says nothing; then it hangs, and is killed."""
+
+LOOKS = 10
+"""In that time, at each process."""
+
 LAST_WORDS_S = 0.5
 """Seconds in which what it wrote is read when it has ended."""
 
@@ -59,61 +63,7 @@ QUIET_S = 60.0
 
 _log = logging.getLogger("heavysync")
 
-
-class GoneError(Exception):
-    """A process has died; its ranges are nobody's.
-
-    Args:
-        how: in words.
-    """
-
-    def __init__(self, how: str) -> None:
-        super().__init__(how)
-        self.how = how
-
-
-class Member:
-    """One process of a crew, as this one sees it.
-
-    Args:
-        process: the process.
-        reader: what it says.
-        writer: what it is told.
-        number: unique in the crew.
-    """
-
-    def __init__(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
-    ) -> None:
-        self.process = process
-        self.reader = reader
-        self.writer = writer
-        self.number = number
-        self.load = 0  # ranges it has, or is about to have
-        self.works: dict[int, asyncio.Future[bool]] = {}  # by number of the range
-        self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.retrying: set[str] = set()
-        self.last_words = ""
-
-    async def overhear(self) -> None:
-        """Log what it writes to its standard error: what Python itself says when it breaks."""
-        assert self.process.stderr is not None
-        while heard := await self.process.stderr.read(1 << 14):
-            for line in heard.decode("utf-8", "replace").split("\n"):
-                self.last_words = line.strip() or self.last_words
-                _log.warning("process %d: %s", self.process.pid, line)
-
-    def tell(self, message: Message) -> None:
-        """Send a message; one that has died is noticed by whoever listens to it."""
-        if not self.writer.is_closing():
-            self.writer.write(frame(message))
-
-    def gone(self, how: str) -> None:
-        """It has died."""
-        settle(self.ready, False)
-        for work in self.works.values():
-            if not work.done():
-                work.set_exception(GoneError(how))
+__all__ = ["Crew", "Member", "open_crew"]
 
 
 class Crew:
@@ -152,13 +102,27 @@ class Crew:
         return sorted(self._stuck.values())[:TOLD]
 
     async def begin(self) -> bool:
-        """Start a process and wait until it can work; answer False if it cannot, or not soon."""
+        """Start a process that the run can do without, and wait until it can work; answer False if the run stops first.
+
+        Raises:
+            FatalError: it cannot, or not soon; it has ended then, or is about to.
+        """
         async with self._choosing:
             member = await self._start()
-        with suppress(TimeoutError):
+        member.is_on_trial = True
+        try:
             async with asyncio.timeout(READY_S):
-                return await member.ready
-        return False
+                if not self._team.stop.is_set() and await member.ready:
+                    member.is_on_trial = False
+                    return True
+        except TimeoutError:
+            member.trouble = f"it was not ready in {READY_S:g} s"
+        finally:
+            if member.is_on_trial:
+                member.dismiss()
+        if self._team.stop.is_set():
+            return False
+        raise FatalError(member.trouble)
 
     async def run(self, before: Phase, planned: PlannedRange) -> bool:
         """Have a process run the pass that a range in phase `before` needs; answer False if the run stopped first.
@@ -174,7 +138,8 @@ class Crew:
             try:
                 return await work
             except GoneError as error:
-                await self._count_death(planned.range, error)
+                if not self._team.stop.is_set():
+                    await self._count_death(planned.range, error)
             finally:
                 member.works.pop(planned.range, None)
                 member.load -= 1
@@ -194,25 +159,7 @@ class Crew:
             return member
 
     async def _start(self) -> Member:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            reader, writer = await _stream(ours)
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable or "python3", "-P", "-m", "heavysync.runners.child"),
-                    *(str(theirs.fileno()), str(self._team.lock)),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.PIPE,  # not this one's: whoever reads that would wait for orphans
-                    pass_fds=(theirs.fileno(), self._team.lock),
-                    start_new_session=True,  # Ctrl-C in a terminal is for this process
-                )
-            except OSError as error:
-                writer.close()
-                raise FatalError(f"another process cannot be started: {error}: give --processes 1") from error
-            except asyncio.CancelledError:
-                writer.close()  # which ends the process, if there is one
-                raise
+        process, reader, writer = await self._team.start()
         self._started += 1
         member = Member(process, reader, writer, self._started)
         self._members.append(member)
@@ -230,24 +177,8 @@ class Crew:
             RunError: it cannot go on, nor can the run.
         """
         while (message := await receive(member.reader)) is not None:
-            match message:
-                case Ready():
-                    self._false_starts = 0
-                    settle(member.ready, True)
-                case Told(events, log, progressed):
-                    self._told(member, events, log)
-                    for number in progressed:
-                        self._deaths.pop(number, None)
-                case Ask(number, name, args, named):
-                    member.tell(Reply(number, await self._answer(member, name, args, named)))
-                case Ended(number, finished, stuck):
-                    self._stuck.update((one.key, one) for one in stuck)
-                    if number in member.works:
-                        settle(member.works[number], finished)
-                case Broke():
-                    raise _error(message)
-                case _:
-                    raise AssertionError(message)
+            member.silence = 0
+            await self._hear(member, message)
         member.writer.close()
         code = await member.process.wait()
         with suppress(TimeoutError):
@@ -256,6 +187,29 @@ class Crew:
         self._members.remove(member)
         if not self._is_leaving:
             self._lost(member, code)
+
+    async def _hear(self, member: Member, message: Message) -> None:
+        match message:
+            case Ready():
+                self._false_starts = 0
+                settle(member.ready, True)
+            case Told(events, log, progressed):
+                self._told(member, () if member.is_on_trial else events, log)
+                for number in progressed:
+                    self._deaths.pop(number, None)
+            case Ask(number, name, args, named):
+                member.tell(Reply(number, await self._answer(member, name, args, named)))
+            case Ended(number, finished, stuck):
+                self._stuck.update((one.key, one) for one in stuck)
+                if number in member.works:
+                    settle(member.works[number], finished)
+            case Broke() if member.is_on_trial:
+                member.trouble = str(_error(message))
+                settle(member.ready, False)
+            case Broke():
+                raise _error(message)
+            case _:
+                raise AssertionError(message)
 
     async def _answer(self, member: Member, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         ledger = self._ledger
@@ -288,6 +242,10 @@ class Crew:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         for operation in member.retrying:
             self._listener(Recovered(operation))
+        if member.is_on_trial or member.is_dismissed:
+            member.trouble = member.trouble or f"it {how} ({member.last_words})"
+            member.gone(how)
+            return
         if not member.ready.done():
             self._false_starts += 1
             if self._false_starts >= DEATHS:
@@ -312,10 +270,23 @@ class Crew:
                 await self._team.stop.wait()
 
     async def stop(self) -> None:
-        """Pass a stop of the run on."""
+        """Pass a stop of the run on; a process that then has something to finish and says nothing for a while is killed.
+
+        The while is counted in looks, not read from a clock: this process may have been stopped itself.
+        """
         await self._team.stop.wait()
         for member in self._members:
             member.tell(Stop())
+            member.silence = 0
+            if member.is_on_trial:
+                settle(member.ready, False)
+        while True:
+            await asyncio.sleep(SILENT_S / LOOKS)
+            for member in self._members:
+                member.silence += 1
+                if member.works and member.silence > LOOKS and not member.is_dismissed:
+                    self._listener(Notice(f"a process of this run (pid {member.process.pid}) does not stop: it is killed"))
+                    member.dismiss()
 
     def leave(self) -> None:
         """Tell all that there is nothing more to do; they end by themselves."""
@@ -362,20 +333,6 @@ async def open_crew(job: Job, ledger: Ledger, team: Team, setup: Setup, listener
         if crew is not None:
             crew.kill()
             await crew.ended()
-
-
-async def _stream(end: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    try:
-        return await asyncio.open_unix_connection(sock=end)
-    except asyncio.CancelledError:
-        end.close()
-        raise
-
-
-def settle(future: asyncio.Future[bool], answer: bool) -> None:  # noqa: FBT001 - it is what is answered
-    """Answer somebody who may have been cancelled while he waited."""
-    if not future.done():
-        future.set_result(answer)
 
 
 def _error(broke: Broke) -> Exception:

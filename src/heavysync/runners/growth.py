@@ -44,6 +44,9 @@ MANY = 32
 LEAST_MEMORY = 16 * MIB
 """Bytes of content that a process needs."""
 
+AMPLE_MEMORY = 64 * MIB
+"""Bytes of content that each process has into which a run grows unasked: parts of that size go to 640 GiB."""
+
 
 class Place(Protocol):
     """Where passes are run."""
@@ -82,10 +85,10 @@ def team_for(
 ) -> Team | None:
     """The processes that a run may have besides this one; None: it does all by itself.
 
-    Each needs one of `--concurrency`, and of `--memory` a part, or 16 MiB.
+    Each needs one of `--concurrency`, and of `--memory` a part, or 16 MiB; unasked, 64 MiB.
     """
-    most = options.processes if options.processes is not None else cores()
-    most = min(most, options.concurrency, options.memory // max(LEAST_MEMORY, options.part_size or 0))
+    most, least = (cores(), AMPLE_MEMORY) if options.processes is None else (options.processes, LEAST_MEMORY)
+    most = min(most, options.concurrency, options.memory // max(least, options.part_size or 0))
     if most < 2 or sys.platform == "win32":
         return None
     return Team(
@@ -194,13 +197,13 @@ class Growing:
         """Let the crew take over."""
         try:
             can_grow = await self._crew.begin()
-        except FatalError:
-            can_grow = False
-        if not can_grow:
-            self._outlook(Notice("no other process can be started: this one does all of the work (--processes 1 says so)"))
+        except FatalError as error:
+            said = "no other process can be started: this one does all of the work (--processes 1 says so)"
+            self._outlook(Notice(f"{said}: {error}"))
             return
-        self._has_grown = True
-        self._stopping.set()
+        if can_grow:
+            self._has_grown = True
+            self._stopping.set()
 
     async def watch(self) -> None:
         """Wait until others are worth their start, and let them take over."""
@@ -227,6 +230,8 @@ async def growing(
     place = Growing(job, passes, crew, stopping, team, outlook)
     if (await job.count_ranges()).get("planned", 0) >= MANY:
         await place.grow()
+        yield place
+        return
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(place.watch())
         yield place

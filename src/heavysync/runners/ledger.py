@@ -75,8 +75,17 @@ class Ledger:
         totals = await self._job.totals()
         return self._is_excused or totals.source_objects > totals.to_copy or totals.copied > 0
 
+    def noting(self, listener: Listener) -> Listener:
+        """A listener for what this process does itself: notes it, and passes it on."""
+
+        def take(event: Event) -> None:
+            self.note(event)
+            listener(event)
+
+        return take
+
     def note(self, event: Event) -> None:
-        """Take note of what other processes have done."""
+        """Take note of what a process has done."""
         if isinstance(event, Finished) and event.copied + event.proven:
             self._is_excused = True
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from heavysync.events import Deleted, Event, Finished, Listed, Listener, Moved, Queued
+from heavysync.events import Deleted, Event, Finished, Kept, Listed, Listener, Moved, Queued
 from heavysync.runners.wire import Told
 
 TELL_S = 0.1
 """Seconds in which events are gathered."""
 
-_ADDED = (Moved, Listed, Queued, Finished, Deleted)
+_ADDED = (Moved, Kept, Listed, Queued, Finished, Deleted)
 
 
 class Teller:
@@ -49,7 +49,7 @@ class Teller:
         """A listener for what happens in a range: whether it gets on is told, too."""
 
         def tell(event: Event) -> None:
-            if isinstance(event, Listed | Finished | Deleted):
+            if isinstance(event, Listed | Kept | Finished | Deleted):
                 self._progressed.add(number)
             self(event)
 

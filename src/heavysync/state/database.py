@@ -135,7 +135,7 @@ async def open_database(path: Path, migrations: Sequence[str], *, durable: bool 
         FatalError: the file is newer than this program, damaged, no database, or the disk fails.
     """
     try:
-        # Only if it is new: whoever closes a file loses all locks of his process on it, those of SQLite's other connections, too
+        # Only if it is new: whoever closes a file loses all locks of his process on it, also those of SQLite's connections
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         pass

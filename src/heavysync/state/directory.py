@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +32,7 @@ def owned(directory: Path, role: Literal["run", "check"] = "run") -> Iterator[in
     process that inherits it holds the lock, too, so nobody else owns the directory before all of these have ended.
 
     Raises:
-        FatalError: somebody else owns it (the message has the pid), or it cannot be written.
+        FatalError: somebody else owns it (the message says who, where that can be told), or it cannot be written.
     """
     try:
         (directory / "ranges").mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -58,10 +58,10 @@ def _lock(handle: int, directory: Path, role: str) -> None:
         until = time.monotonic() + ORPHANS_S
         while not _try_lock(handle):
             pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            if time.monotonic() > until or not _has_ended(pid):
-                raise FatalError(
-                    f"state directory {directory} is in use by another {role} (pid {pid}): wait for it, or stop it first"
-                )
+            has_ended = _has_ended(pid)
+            if time.monotonic() > until or not has_ended:
+                who = _who(handle, role, pid) if has_ended else f"another {role} (pid {pid}): wait for it, or stop it first"
+                raise FatalError(f"state directory {directory} is in use by {who}")
             time.sleep(0.01)
     except OSError as error:
         raise FatalError(
@@ -80,6 +80,32 @@ def _try_lock(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _who(handle: int, role: str, pid: str) -> str:
+    """Who owns the directory, in words, and what to do, when whoever wrote `pid` into the file cannot be seen any more."""
+    if holders := _holders(handle):
+        pids = ", ".join(map(str, holders))
+        return f"processes of a {role} that has ended (pid {pid}): end those that are left, pid {pids}, and start again"
+    return f"another {role} (pid {pid}, which is not on this machine), or by processes that it has left behind: end them first"
+
+
+def _holders(handle: int) -> list[int]:
+    """The processes that hold the lock of an open file, where the kernel tells (Linux) and they are ours to look at.
+
+    Source: https://docs.kernel.org/filesystems/proc.html ("/proc/<pid>/fdinfo/<fd>")
+    """
+    mark = f":{os.fstat(handle).st_ino} "
+    return sorted(int(process.name) for process in Path("/proc").glob("[0-9]*") if _holds(process, mark))
+
+
+def _holds(process: Path, mark: str) -> bool:
+    with suppress(OSError):  # it has just ended, or is somebody else's
+        for info in (process / "fdinfo").iterdir():
+            lines = info.read_text("ascii", "replace").splitlines()
+            if any(line.startswith("lock:") and " FLOCK " in line and mark in line for line in lines):
+                return True
+    return False
 
 
 def _has_ended(pid: str) -> bool:

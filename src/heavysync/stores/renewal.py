@@ -81,7 +81,7 @@ class Renewal:
         self._failure = ""  # of the attempt that failed in passing
         self._failures = 0
         self._next_at = 0.0
-        self.source = ""  # where the credentials come from, for people
+        self.source = "the place they come from"  # for people, until it is known which
         self.can_change = True  # whether that may hold others while this process runs
 
     @property
@@ -132,7 +132,7 @@ class Renewal:
                 elif (left := self._next_at - time.monotonic()) > 0:
                     raise TransientError(self._failure, retry_after=left)
                 try:
-                    await self.unless_stopped(attempt)
+                    await self._unless_stopped(attempt)
                 except TransientError as error:
                     self._hold_off(error)
                     raise
@@ -143,13 +143,27 @@ class Renewal:
                     self._recover()
 
     async def unless_stopped(self, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Make an attempt; a stop of the run gives it up.
+        """Make the first attempt, before there are any credentials; a stop of the run gives it up.
+
+        Where another process has used them with success, they are waited for as if they had been refused later.
 
         Raises:
-            TransientError: the run stops.
-            HeavysyncError: as `attempt`.
+            TransientError: not now; or the run stops.
+            FatalError: as `attempt`, or for longer than the grace.
         """
+        is_made = False
 
+        async def first() -> None:
+            nonlocal is_made
+            await attempt()
+            is_made = True
+
+        if self._patience.is_proven:
+            await self(lambda: not is_made, first)
+        else:
+            await self._unless_stopped(attempt)
+
+    async def _unless_stopped(self, attempt: Callable[[], Awaitable[None]]) -> None:
         async def work() -> None:
             await attempt()
 

@@ -303,7 +303,7 @@ class _Relay:
             return LEAST_PARTS
         if not self._context.destination.limits.parallel_parts:
             return IN_ORDER_PARTS
-        return max(LEAST_PARTS, min(MOST_PARTS, budget.limit // (2 * part_size * budget.sharers)))
+        return max(LEAST_PARTS, min(MOST_PARTS, budget.share // (2 * part_size * budget.sharers)))
 
     async def _worker(self, upload: Upload, identity: UploadState, lines: Lines) -> None:
         budget = self._context.budget
