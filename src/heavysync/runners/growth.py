@@ -26,7 +26,7 @@ from heavysync.runners.team import Team
 from heavysync.state.job import Job, Phase, PlannedRange
 from heavysync.state.queue import Trouble
 
-ENOUGH_S = 10.0
+ENOUGH_S = 30.0
 """CPU-seconds of passes after which other processes are worth their start."""
 
 BUSY = 0.7
