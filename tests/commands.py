@@ -114,16 +114,20 @@ class Command:
         whole = {**self.env, **env}
         if preexec is not None or not IS_WARM or not _is_late(whole):
             return ended(self.start(*words, preexec=preexec, **env))
-        argv = [program(self.name)[0], *self.words, *map(str, words)]
+        argv = [self.program()[0], *self.words, *map(str, words)]
         how = {"main": _MAIN[self.name], "argv": argv, "env": whole, "cwd": self.env["HOME"]}
         code, out, err = _nursery().run(how, TIMEOUT_S)
         assert code is not None, f"it did not end by itself: {out}\n{err}"
         return Ended(code=code, out=out, err=err)
 
+    def program(self) -> list[str]:
+        """The words that start it."""
+        return program(self.name)
+
     def start(self, *words: object, preexec: Callable[[], None] | None = None, **env: str) -> subprocess.Popen[str]:
         """Start it; `ended` waits for it, `watched` ends it."""
         return subprocess.Popen(
-            [*program(self.name), *self.words, *map(str, words)],
+            [*self.program(), *self.words, *map(str, words)],
             env={**self.env, **env},
             cwd=self.env["HOME"],
             stdin=subprocess.DEVNULL,

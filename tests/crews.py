@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,22 +25,13 @@ class SmallRanges(Command):
     first_rows = 30
     range_rows = 60
 
-    def start(self, *words: object, **how: Any) -> subprocess.Popen[str]:
+    def program(self) -> list[str]:
         """See `Command`."""
-        return subprocess.Popen(
-            [sys.executable, "-c", _SMALL % (self.first_rows, self.range_rows), *self.words, *map(str, words)],
-            env=self.env,
-            cwd=self.env["HOME"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
+        return [sys.executable, "-c", _SMALL % (self.first_rows, self.range_rows)]
 
     def __call__(self, *words: object, **how: Any) -> Ended:
         """See `Command`."""
-        return ended(self.start(*words))
+        return ended(self.start(*words, **how))
 
 
 def children_of(pid: int) -> list[int]:

@@ -47,6 +47,16 @@ class Share:
         return 2 * self.concurrency + 64
 
 
+def share_of(options: SyncOptions, processes: int = 1) -> Share:
+    """What each of so many processes may use of what the options give."""
+    return Share(
+        concurrency=max(1, options.concurrency // processes),
+        memory=options.memory // processes,
+        pieces=max(2 * options.ranges_at_once, min(2 * processes, 64)),
+        of=processes,
+    )
+
+
 class Passes:
     """Runs passes. Made by `open_passes`.
 

@@ -18,11 +18,11 @@ from heavysync.events import Listener, Notice, PhaseStarted, ignore
 from heavysync.objects import BucketInfo
 from heavysync.opening import look_at_bucket, open_stores, parse_ends
 from heavysync.options import SyncOptions
-from heavysync.passes import Passes, open_passes
+from heavysync.passes import Passes, open_passes, share_of
 from heavysync.reports import Planned, Status, SyncReport, find_troubles, tell_plan
 from heavysync.retry import BASE_S, Retrier, StoppedError
 from heavysync.runners.crew import open_crew
-from heavysync.runners.growth import Outlook, Place, growing, linked, share_of, team_for
+from heavysync.runners.growth import Outlook, Place, growing, linked, team_for
 from heavysync.runners.ledger import Ledger
 from heavysync.runners.runner import Runner
 from heavysync.runners.team import Team

@@ -13,6 +13,7 @@ import heavysync
 from heavysync.events import Event, Moved, Notice
 from heavysync.options import SideOptions, SyncOptions
 from heavysync.runners import crew, growth
+from heavysync.runners.member import Member
 
 MIB = 1 << 20
 
@@ -68,7 +69,7 @@ def test_what_went_through_before_others_took_over_counts(pair_of, monkeypatch):
 def test_parts_between_deaths_are_progress(pair_of, monkeypatch):
     """Processes die over one large object more often than they may, but its parts arrive: the run goes on."""
     monkeypatch.setattr(crew, "DEATHS", 2)
-    members: list[crew.Member] = []
+    members: list[Member] = []
     start = crew.Crew._start
 
     async def started(self, *args, **named):

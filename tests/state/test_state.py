@@ -23,7 +23,7 @@ from heavysync.state.database import open_database
 from heavysync.state.directory import default_directory, owned
 from heavysync.state.inventory import COMPARE
 from heavysync.state.job import Totals, open_job
-from heavysync.state.queue import CLAIM
+from heavysync.state.queue import CLAIM, update_of
 from heavysync.state.ranges import open_range
 
 A, B = Location.parse("s3://aaa"), Location.parse("gs://bbb")
@@ -416,7 +416,9 @@ def test_file_that_is_open_can_be_opened_again(tmp_path: Path) -> None:
     [
         (CLAIM, (10,)),
         (COMPARE.format(above=">"), {"low": "a", "high": "b", "scatter": 1}),
-        ("UPDATE transfer SET status = 'claimed' WHERE key = ? AND status = 'pending'", ("a",)),
+        (update_of("status = 'claimed'", "status = 'pending'", 1), ("a",)),
+        (update_of("status = 'claimed'", "status = 'pending'", 256), ("a",) * 256),
+        (update_of("status = 'done', copied = 1, upload = NULL", "status = 'claimed'", 64), ("a",) * 64),
         ("UPDATE transfer SET status = 'pending' WHERE status = 'claimed'", ()),
         ("SELECT 1 FROM transfer WHERE status = 'pending' LIMIT 1", ()),
         ("SELECT e.key FROM extra AS e INDEXED BY extra_pending WHERE e.status = 'pending' AND e.key > 'a'", ()),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import hashlib
 import random
 
 import pytest
-from talkers import WAYS, repeating, serving, sized, talked
+from talkers import repeating, serving, sized, talked
 
 from heavysync.errors import FatalError, PermanentError, TransientError
 from heavysync.stores import exchange, lean, lean_answer
@@ -18,19 +17,6 @@ from heavysync.stores.http import Door, OversizeError
 OK = sized(b"hello")
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD_200 = b"HTTP/1.1 200 OK\r\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_is_left():
-    """What was not closed is found by the collector, and warnings are errors."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture(params=WAYS)
-def way(request):
-    """An event loop, and plain or TLS."""
-    return request.param
 
 
 async def get(door, server, limit=1 << 20, method="GET"):

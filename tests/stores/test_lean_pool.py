@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from talkers import WAYS, certificate, repeating, run, serving, sized, talked
+from talkers import certificate, repeating, run, serving, sized, talked
 
 from heavysync.errors import FatalError, TransientError
 from heavysync.stores import exchange, lean, lean_names, lean_pool
@@ -23,21 +23,16 @@ from heavysync.stores.lean_names import Names
 OK = sized(b"hello")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_is_left():
-    """What was not closed is found by the collector, and warnings are errors."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture(params=WAYS)
-def way(request):
-    """An event loop, and plain or TLS."""
-    return request.param
-
-
 async def get(door, server, **how):
     return await door.request("GET", server.url + "/", {}, limit=1 << 20, **how)
+
+
+async def answer_slowly(peer):
+    """A server that takes its time over each request."""
+    while True:
+        await peer.request()
+        await asyncio.sleep(0.01)
+        await peer.say(OK)
 
 
 async def at_once(count, ask):
@@ -79,12 +74,6 @@ def test_waiting_requests_go_in_order():
     """Who came first is first; one that is cancelled while it waits, or as it is woken, loses nobody's turn."""
     done = []
 
-    async def talk(peer):
-        while True:
-            await peer.request()
-            await asyncio.sleep(0.01)
-            await peer.say(OK)
-
     async def test(door, server):
         async def ask(number):
             await get(door, server)
@@ -103,7 +92,7 @@ def test_waiting_requests_go_in_order():
         assert rest == [number for number in range(20) if number not in {3, 4, 8, 9, 19}]
         assert (await get(door, server)).body == b"hello"
 
-    talked("uvloop-plain", talk, test, connections=1)
+    talked("uvloop-plain", answer_slowly, test, connections=1)
 
 
 def test_few_connections_are_opened_at_once(monkeypatch, way):
@@ -122,16 +111,10 @@ def test_few_connections_are_opened_at_once(monkeypatch, way):
 
     monkeypatch.setattr(lean_pool.Pool, "_connect", connect)
 
-    async def talk(peer):
-        while True:
-            await peer.request()
-            await asyncio.sleep(0.01)
-            await peer.say(OK)
-
     async def test(door, server):
         await at_once(40, lambda: get(door, server))
 
-    talked(way, talk, test, connections=40)
+    talked(way, answer_slowly, test, connections=40)
     assert most[0] == 3
 
 

@@ -63,8 +63,6 @@ QUIET_S = 60.0
 
 _log = logging.getLogger("heavysync")
 
-__all__ = ["Crew", "Member", "open_crew"]
-
 
 class Crew:
     """The processes of a run. Made by `open_crew`.

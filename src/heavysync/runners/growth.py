@@ -20,7 +20,7 @@ from heavysync.errors import FatalError
 from heavysync.events import Event, Finished, Listener, ListingDone, Notice, Queued
 from heavysync.objects import Location
 from heavysync.options import MIB, SyncOptions
-from heavysync.passes import Passes, Share
+from heavysync.passes import Passes
 from heavysync.runners.crew import Crew
 from heavysync.runners.team import Team
 from heavysync.state.job import Job, Phase, PlannedRange
@@ -57,11 +57,6 @@ class Place(Protocol):
 
     async def run(self, before: Phase, planned: PlannedRange) -> bool:
         """Run the pass that a range in phase `before` needs; answer False if the run stopped first."""
-
-
-def share_of(options: SyncOptions) -> Share:
-    """All that the options give, for one process."""
-    return Share(concurrency=options.concurrency, memory=options.memory, pieces=2 * options.ranges_at_once)
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from heavysync.errors import FatalError
 from heavysync.events import Event, Finished, Listener, ListingDone
 from heavysync.keyspace import KeyRange
 from heavysync.state.job import Job, Phase, Totals
@@ -105,10 +104,7 @@ class Ledger:
         await asyncio.sleep(NEWS_S)  # what went through elsewhere just before is on its way here
         if await self.is_proven():
             return True
-        raise self._error(code, message)
+        raise streak_error(self._refusals(code), message)
 
     def _refusals(self, code: str) -> int:
         return sum(length for its_code, length in self._refused.values() if its_code == code)
-
-    def _error(self, code: str, message: str) -> FatalError:
-        return streak_error(self._refusals(code), message)

@@ -12,7 +12,7 @@ from pathlib import Path
 from heavysync.errors import FatalError
 from heavysync.objects import Location
 from heavysync.options import SyncOptions
-from heavysync.passes import Share
+from heavysync.passes import share_of
 from heavysync.runners.wire import Setup
 from heavysync.state.job import Run
 
@@ -48,18 +48,11 @@ class Team:
 
     def setup(self, *, run: Run, is_watched: bool, null_is_safe: bool) -> Setup:
         """What each process is told first."""
-        options = self.options
-        share = Share(
-            concurrency=max(1, options.concurrency // self.most),
-            memory=options.memory // self.most,
-            pieces=max(2 * options.ranges_at_once, min(2 * self.most, 64)),
-            of=self.most,
-        )
         return Setup(
             ends=self.ends,
-            options=options,
+            options=self.options,
             directory=str(self.directory.absolute()),
-            share=share,
+            share=share_of(self.options, self.most),
             run=run,
             is_watched=is_watched,
             null_is_safe=null_is_safe,

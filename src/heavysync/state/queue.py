@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import NamedTuple, assert_never
 
 from heavysync.objects import ObjectInfo, UploadState
@@ -91,6 +92,9 @@ class Queue:
         if kind is Done:
             self._done(db, [outcome for outcome in group if isinstance(outcome, Done)])
             return
+        if kind is Released:
+            _update(db, "status = 'pending'", "status = 'claimed'", [outcome_key(outcome) for outcome in group])
+            return
         for outcome in group:
             if isinstance(outcome, Skipped | Failed | Changed):
                 abandon(db, "key = ? AND status = 'claimed'", outcome_key(outcome))
@@ -101,15 +105,10 @@ class Queue:
                     db.execute(_TROUBLE, ("failed", outcome.code, outcome.message, outcome.key))
                 case Changed():
                     _changed(db, outcome.source, outcome.destination)
-                case Released():
-                    db.execute(
-                        "UPDATE transfer SET status = 'pending' WHERE key = ? AND status = 'claimed'",
-                        (outcome.key,),
-                    )
                 case Postponed():
                     end = _END + int(time.time())
                     db.execute(_POSTPONE, (end, outcome.message, outcome.begin_anew, outcome.key))
-                case Done():
+                case Done() | Released():
                     raise AssertionError(outcome)
                 case _:
                     assert_never(outcome)
@@ -151,8 +150,8 @@ class Queue:
 
         def work(db: sqlite3.Connection) -> int:
             found = db.execute("SELECT key, code FROM transfer WHERE status = 'failed'").fetchall()
-            keys = [(key,) for key, code in found if codes is None or code in codes]
-            db.executemany("UPDATE transfer SET status = 'pending', code = NULL, message = NULL WHERE key = ?", keys)
+            keys = [key for key, code in found if codes is None or code in codes]
+            _update(db, "status = 'pending', code = NULL, message = NULL", "status = 'failed'", keys)
             return len(keys)
 
         return await self._db.write(work)
@@ -236,7 +235,8 @@ class Queue:
 _TROUBLE = "UPDATE transfer SET status = ?, code = ?, message = ?, upload = NULL WHERE key = ? AND status = 'claimed'"
 
 _END = 0x7FFFFFFF << 32
-"""`scatter` of what goes to the end of the queue, plus seconds: random numbers of 64 bits lie above it once in 2^32."""
+"""`scatter` of what goes to the end of the queue, plus seconds: what is found lies below (`inventory.COMPARE`), and what had
+changed, a random number of 64 bits, above it once in 2^32."""
 
 _POSTPONE = """
 UPDATE transfer
@@ -253,11 +253,17 @@ _BUNCHES = (256, 64, 16, 1)
 """Keys that one UPDATE names: few lengths, so that the statements stay prepared."""
 
 
+@cache
+def update_of(change: str, before: str, most: int) -> str:
+    """The statement that changes the rows of so many keys. Plan: single look-ups by key."""
+    return f"UPDATE transfer SET {change} WHERE {before} AND key IN ({', '.join('?' * most)})"
+
+
 def _update(db: sqlite3.Connection, change: str, before: str, keys: list[str]) -> None:
     """Change the rows of some keys that are as `before` says: many a statement, since each gives the interpreter away."""
     start = 0
     for most in _BUNCHES:
-        statement = f"UPDATE transfer SET {change} WHERE {before} AND key IN ({', '.join('?' * most)})"
+        statement = update_of(change, before, most)
         while len(keys) - start >= most:
             db.execute(statement, keys[start : start + most])
             start += most

@@ -88,23 +88,6 @@ _INFO = partial(tuple.__new__, ObjectInfo)  # what ObjectInfo(...) does, without
 _TEXT_OR_NOTHING = {str, NoneType}
 
 
-def info_of(item: Mapping[str, Any], skip: int) -> ObjectInfo:
-    """An object resource as a row, its members taken for what they should be; see `infos_of`."""
-    get = item.get
-    md5 = get("md5Hash")
-    return ObjectInfo(
-        item["name"][skip:],
-        int(item["size"]),
-        "",
-        binascii.a2b_base64(md5).hex() if md5 else None,
-        get("crc32c"),
-        item["updated"],
-        item["generation"],
-        get("storageClass"),
-        metadata_text(item),
-    )
-
-
 def metadata_text(item: Mapping[str, Any]) -> str | None:
     """What `Metadata.to_json` would give for the resource, at a tenth of the price; None if it has none."""
     get = item.get

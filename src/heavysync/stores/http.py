@@ -111,7 +111,7 @@ class Door:
             PermanentError: the address or a header cannot be sent.
             FatalError: the server's certificate is not trusted (on the first contact).
         """
-        lane = self._reads if method in {"GET", "HEAD"} else self._writes
+        lane = self._lane(method)
         if not lane.is_free:
             await lane.turn()
         try:

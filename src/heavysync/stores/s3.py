@@ -105,6 +105,7 @@ class S3Store:
         self._wire = wire
         self._options = options
         self._deleter = s3_delete.Deleter(wire)
+        self._keepable: Metadata | None = None  # looked at last, and found good
         endpoint = wire.session.endpoint
         self._copy_domain = f"s3 {endpoint.partition or endpoint.origin} {wire.session.identity}"
 
@@ -150,8 +151,13 @@ class S3Store:
         return f"the name takes {size} bytes and S3 allows {_KEY_BYTES}" if size > _KEY_BYTES else None
 
     def metadata_error(self, metadata: Metadata) -> str | None:
-        """See `Store.metadata_error`."""
-        return s3_metadata.problem(metadata)
+        """See `Store.metadata_error`. Asked before an object is written, and by the write once more, which then is free."""
+        if metadata is self._keepable:
+            return None
+        problem = s3_metadata.problem(metadata)
+        if problem is None:
+            self._keepable = metadata
+        return problem
 
     async def read_bucket(self) -> BucketInfo:
         """See `Store.read_bucket`. Finds the bucket's region where another was configured."""
@@ -326,7 +332,7 @@ class S3Store:
 
     def _creation_headers(self, key: str, metadata: Metadata) -> dict[str, str]:
         """Metadata, tags and storage class of a new object."""
-        problem = s3_metadata.problem(metadata)
+        problem = self.metadata_error(metadata)
         if problem is not None:
             raise PermanentError(f"write {self._wire.place(key)}: {problem}", code="metadata")
         return s3_metadata.to_headers(metadata) | s3_metadata.tag_header(metadata) | self._storage_headers()

@@ -31,7 +31,6 @@ _FIXED = {
 _FIELDS = {header: name for name, header in _FIXED.items()}
 
 _NONE = Metadata()
-_plain_before: Metadata | None = None
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -82,12 +81,8 @@ def from_headers(headers: Mapping[str, str]) -> Metadata:
 
 
 def problem(metadata: Metadata) -> str | None:
-    """Why S3 cannot keep this metadata, in plain words; None if it can. Asked before an object is written and by the write."""
-    global _plain_before  # noqa: PLW0603 - one object, frozen, and only whether it is the same one
-    if metadata is _plain_before:
-        return None
+    """Why S3 cannot keep this metadata, in plain words; None if it can."""
     if not metadata.tags and _is_plain(metadata):
-        _plain_before = metadata
         return None
     return next(_problems(metadata), None)
 

@@ -33,12 +33,14 @@ class _RefusedError(PermanentError):
     """The destination refuses the bytes: they do not have the md5 that the source states."""
 
 
-def most_whole(context: Context, info: ObjectInfo) -> int:
-    """The largest size that an object may have to be written in one piece."""
-    most = context.part_size or DEFAULT_PART_SIZE
-    if context.part_size is None and _is_stated(context, info):
-        most = max(most, min(MOST, context.budget.limit // _SHARE))
-    return min(most, context.destination.limits.write_max)
+def is_whole(context: Context, info: ObjectInfo) -> bool:
+    """Whether an object is small enough to be written in one piece; most are, and cost no look at their digests."""
+    if info.size > context.destination.limits.write_max:
+        return False
+    if info.size <= (context.part_size or DEFAULT_PART_SIZE):
+        return True
+    most = min(MOST, context.budget.limit // _SHARE)
+    return context.part_size is None and info.size <= most and _is_stated(context, info)
 
 
 def _is_stated(context: Context, info: ObjectInfo) -> bool:

@@ -22,7 +22,7 @@ from heavysync.transfer.context import (
     written_as,
 )
 from heavysync.transfer.large import copy_in_parts
-from heavysync.transfer.relayed import copy_relayed, most_whole
+from heavysync.transfer.relayed import copy_relayed, is_whole
 from heavysync.transfer.server_side import copy_server_side
 from heavysync.transfer.settle import destination_changed, stamp_of
 from heavysync.transfer.writing import Parcel, write_proven
@@ -70,7 +70,7 @@ async def _bring(transfer: Transfer, context: Context, save_upload: SaveUpload) 
         return await copy_server_side(transfer, context, save_upload)
     limits = context.destination.limits
     keeps_parts = limits.parallel_parts and "-" in info.etag  # then the multipart ETag comes out equal
-    if info.size <= most_whole(context, info) and transfer.upload is None and not keeps_parts:
+    if transfer.upload is None and not keeps_parts and is_whole(context, info):
         relayed = await copy_relayed(transfer, context)
         return await _copy_whole(relayed, context) if isinstance(relayed, Transfer) else relayed
     return await copy_in_parts(transfer, context, save_upload)
