@@ -15,7 +15,7 @@ from typing import Any
 from heavysync.cli import words
 from heavysync.cli.console import Console, mute
 from heavysync.errors import RunError
-from heavysync.looping import calm_collector, loop_factory
+from heavysync.looping import calm_collector, leave_garbage, loop_factory
 
 INTERNAL_ERROR = 3
 """Exit code of a defect in the program itself: the run cannot go on, what was committed stays."""
@@ -66,6 +66,7 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], console: Cons
         leaving.daemon = True
         leaving.start()
     leaving.cancel()
+    leave_garbage()
     return code
 
 

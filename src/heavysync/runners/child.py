@@ -23,7 +23,7 @@ from typing import Any
 from heavysync.engine import Engine, Plan
 from heavysync.errors import cause
 from heavysync.keyspace import KeyRange
-from heavysync.looping import calm_collector, loop_factory
+from heavysync.looping import calm_collector, leave_garbage, loop_factory
 from heavysync.opening import open_stores
 from heavysync.passes import Passes, open_passes
 from heavysync.retry import Retrier, StoppedError
@@ -267,6 +267,7 @@ def main() -> None:
     calm_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(wire, setup))
+    leave_garbage()
 
 
 if __name__ == "__main__":

@@ -84,12 +84,13 @@ async def open_s3(
     if location.bucket.endswith("--x-s3"):
         raise FatalError(f"{location}: directory buckets do not list in order, which heavysync needs")
     session = Session(options, location.bucket, patience)
-    await session.open()
+    endpoint = await session.open()
+    speaks_tls = endpoint.origin.startswith("https:") or options.trust_env  # else nobody needs the authorities
     door = Door(
         connections=connections,
         stall_s=options.stall_s,
         client=options.http_client,
-        ca_bundle=session.ca_bundle,
+        ca_bundle=session.ca_bundle if speaks_tls else None,
         trust_env=options.trust_env,
         stopping=patience.stopping if patience else None,
     )
