@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from heavysync.objects import ObjectInfo, VersionCursor
+from heavysync.state.bulk import fetch_at_once, update_keys
 from heavysync.state.database import Database
 from heavysync.state.inventory import EXTRA
 
@@ -22,7 +23,7 @@ class ExtraOutcome(NamedTuple):
     """
 
     key: str
-    status: str
+    status: Literal["deleted", "kept", "failed"]
     code: str | None = None
     message: str | None = None
 
@@ -68,6 +69,17 @@ PURGE_FAILURES = 1000
 """Versions that are named at most; more of them are counted."""
 
 
+_WIDTH = len(ObjectInfo._fields)
+PENDING = """
+SELECT d.*
+  FROM extra AS e INDEXED BY extra_pending
+  JOIN destination AS d ON d.key = e.key
+ WHERE e.status = 'pending' AND (?1 IS NULL OR e.key > ?1)
+ ORDER BY e.key
+ LIMIT ?2
+"""
+
+
 class Extras:
     """The surplus in a range's file.
 
@@ -93,24 +105,28 @@ class Extras:
         """Up to `limit` extra objects not settled yet, above `after`, by key, as they were listed."""
 
         def work(db: sqlite3.Connection) -> list[ObjectInfo]:
-            rows = db.execute(
-                "SELECT d.* FROM extra AS e INDEXED BY extra_pending JOIN destination AS d ON d.key = e.key"
-                " WHERE e.status = 'pending' AND (?1 IS NULL OR e.key > ?1) ORDER BY e.key LIMIT ?2",
-                (after, limit),
-            ).fetchall()
-            return [ObjectInfo._make(row) for row in rows]
+            return [ObjectInfo._make(row) for row in fetch_at_once(db, PENDING, _WIDTH, (after, limit))]
 
         return await self._db.read(work)
 
     async def settle(self, outcomes: Sequence[ExtraOutcome]) -> None:
         """Record what became of extra objects."""
-        rows = [(o.status, o.code, o.message, o.key) for o in outcomes]
-        await self._db.write(
-            lambda db: db.executemany(
-                "UPDATE extra SET status = ?, code = ?, message = ? WHERE key = ? AND status = 'pending'",
-                rows,
+        alike: dict[Literal["deleted", "kept"], list[str]] = {"deleted": [], "kept": []}
+        failed = []
+        for outcome in outcomes:
+            if outcome.status == "failed":
+                failed.append((outcome.code, outcome.message, outcome.key))
+            else:
+                alike[outcome.status].append(outcome.key)
+
+        def work(db: sqlite3.Connection) -> None:
+            for status, keys in alike.items():
+                update_keys(db, f"status = '{status}'", "status = 'pending'", keys, "extra")
+            db.executemany(
+                "UPDATE extra SET status = 'failed', code = ?, message = ? WHERE key = ? AND status = 'pending'", failed
             )
-        )
+
+        await self._db.write(work)
 
     async def take_up(self) -> None:
         """Make those pending again that could not be deleted."""

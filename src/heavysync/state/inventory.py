@@ -8,8 +8,6 @@ table of docs/design/0005-equal-or-not.md, in SQL.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from itertools import chain
 from operator import itemgetter
 from random import getrandbits
 from typing import Literal, NamedTuple
@@ -17,6 +15,7 @@ from typing import Literal, NamedTuple
 from heavysync.errors import FatalError
 from heavysync.keyspace import KeyRange
 from heavysync.objects import ObjectInfo, Page
+from heavysync.state.bulk import insert_rows
 from heavysync.state.database import Database
 from heavysync.state.uploads import abandon
 
@@ -80,6 +79,7 @@ SELECT s.key,
     ON CONFLICT (key) DO NOTHING
 """
 
+_WIDTH = len(ObjectInfo._fields)
 _SIZE = itemgetter(1)
 _LAST = b""  # above every key: to SQLite any BLOB is above any TEXT
 
@@ -110,7 +110,7 @@ class Inventory:
         def work(db: sqlite3.Connection) -> Recorded:
             low = _watermark(db)
             try:
-                _insert(db, side, page.objects)
+                insert_rows(db, side, _WIDTH, page.objects)
             except (OverflowError, UnicodeEncodeError) as error:
                 raise _unfit(side, page) from error
             size = sum(map(_SIZE, page.objects))
@@ -144,21 +144,6 @@ EXTRA = """
 SELECT d.key FROM destination AS d
  WHERE d.key <> '' AND NOT EXISTS (SELECT 1 FROM source AS s WHERE s.key = d.key)
 """
-
-_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"  # one column for each field of ObjectInfo
-_AT_ONCE = 200
-"""Rows of one INSERT: each statement gives the interpreter away and has to get it back; one a row costs half as much again."""
-
-_INSERT = {side: f"INSERT INTO {side} VALUES {_ROW}" for side in ("source", "destination")}
-_INSERT_MANY = {side: f"INSERT INTO {side} VALUES {', '.join([_ROW] * _AT_ONCE)}" for side in ("source", "destination")}
-
-
-def _insert(db: sqlite3.Connection, side: SideName, objects: Sequence[ObjectInfo]) -> None:
-    """Add the rows of a page."""
-    whole = len(objects) - len(objects) % _AT_ONCE
-    for start in range(0, whole, _AT_ONCE):
-        db.execute(_INSERT_MANY[side], [*chain.from_iterable(objects[start : start + _AT_ONCE])])
-    db.executemany(_INSERT[side], objects[whole:])
 
 
 def trim(db: sqlite3.Connection, hi: str) -> None:

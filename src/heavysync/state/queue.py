@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Collection, Sequence
-from functools import cache
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from heavysync.objects import ObjectInfo, UploadState
 from heavysync.outcomes import Changed, Done, Failed, Outcome, Postponed, Released, Skipped, Transfer, outcome_key
+from heavysync.state.bulk import fetch_at_once, update_keys
 from heavysync.state.database import Database
 from heavysync.state.uploads import abandon, keep_upload, kept_upload
 
@@ -52,6 +52,8 @@ SELECT s.*, d.*, t.reason, t.attempts, t.upload
 """
 
 _WIDTH = len(ObjectInfo._fields)
+CLAIMED = 2 * _WIDTH + 3
+"""Columns of CLAIM."""
 
 
 class Queue:
@@ -70,8 +72,8 @@ class Queue:
         """Claim up to `limit` pending transfers, in scattered order."""
 
         def work(db: sqlite3.Connection) -> list[Transfer]:
-            rows = db.execute(CLAIM, (limit,)).fetchall()
-            _update(db, "status = 'claimed'", "status = 'pending'", [row[0] for row in rows])
+            rows = fetch_at_once(db, CLAIM, CLAIMED, (limit,))
+            update_keys(db, "status = 'claimed'", "status = 'pending'", [row[0] for row in rows])
             return [_transfer(db, row) for row in rows]
 
         return await self._db.write(work)
@@ -93,7 +95,7 @@ class Queue:
             self._done(db, [outcome for outcome in group if isinstance(outcome, Done)])
             return
         if kind is Released:
-            _update(db, "status = 'pending'", "status = 'claimed'", [outcome_key(outcome) for outcome in group])
+            update_keys(db, "status = 'pending'", "status = 'claimed'", [outcome_key(outcome) for outcome in group])
             return
         for outcome in group:
             if isinstance(outcome, Skipped | Failed | Changed):
@@ -116,7 +118,7 @@ class Queue:
     def _done(self, db: sqlite3.Connection, group: list[Done]) -> None:
         for copied in (0, 1):
             keys = [outcome.key for outcome in group if outcome.copied == copied]
-            _update(db, f"status = 'done', copied = {copied}, upload = NULL", "status = 'claimed'", keys)
+            update_keys(db, f"status = 'done', copied = {copied}, upload = NULL", "status = 'claimed'", keys)
         proofs = [
             (
                 outcome.key,
@@ -151,7 +153,7 @@ class Queue:
         def work(db: sqlite3.Connection) -> int:
             found = db.execute("SELECT key, code FROM transfer WHERE status = 'failed'").fetchall()
             keys = [key for key, code in found if codes is None or code in codes]
-            _update(db, "status = 'pending', code = NULL, message = NULL", "status = 'failed'", keys)
+            update_keys(db, "status = 'pending', code = NULL, message = NULL", "status = 'failed'", keys)
             return len(keys)
 
         return await self._db.write(work)
@@ -249,26 +251,6 @@ UPDATE transfer
 """
 
 
-_BUNCHES = (256, 64, 16, 1)
-"""Keys that one UPDATE names: few lengths, so that the statements stay prepared."""
-
-
-@cache
-def update_of(change: str, before: str, most: int) -> str:
-    """The statement that changes the rows of so many keys. Plan: single look-ups by key."""
-    return f"UPDATE transfer SET {change} WHERE {before} AND key IN ({', '.join('?' * most)})"
-
-
-def _update(db: sqlite3.Connection, change: str, before: str, keys: list[str]) -> None:
-    """Change the rows of some keys that are as `before` says: many a statement, since each gives the interpreter away."""
-    start = 0
-    for most in _BUNCHES:
-        statement = update_of(change, before, most)
-        while len(keys) - start >= most:
-            db.execute(statement, keys[start : start + most])
-            start += most
-
-
 def _changed(db: sqlite3.Connection, now: ObjectInfo, there: ObjectInfo | None) -> None:
     if there is not None:
         db.execute("INSERT OR REPLACE INTO destination VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", there)
@@ -281,9 +263,9 @@ def _changed(db: sqlite3.Connection, now: ObjectInfo, there: ObjectInfo | None) 
     )
 
 
-def _transfer(db: sqlite3.Connection, row: tuple[object, ...]) -> Transfer:
+def _transfer(db: sqlite3.Connection, row: list[Any]) -> Transfer:
     source = ObjectInfo._make(row[:_WIDTH])
     destination = ObjectInfo._make(row[_WIDTH : 2 * _WIDTH]) if row[_WIDTH] is not None else None
     reason, attempts, upload = row[2 * _WIDTH :]
     state = kept_upload(db, source.key, upload) if isinstance(upload, str) else None
-    return Transfer(source, destination, reason, attempts, state)  # type: ignore[arg-type]
+    return Transfer(source, destination, reason, attempts, state)
