@@ -71,6 +71,9 @@ def s3_error(status: int, code: str) -> bytes:
     return http_answer(status, f"<Error><Code>{code}</Code><Message>told so</Message></Error>".encode())
 
 
+_LAST_PART = "10000"  # by which heavysync asks whether a server checks CRCs; no object of a test has so many
+
+
 def operation_of(method: str, target: str, headers: dict[str, str]) -> tuple[str, str]:
     """The operation and the decoded key of an S3 request in path style."""
     path, _, raw_query = target.partition("?")
@@ -86,12 +89,13 @@ def operation_of(method: str, target: str, headers: dict[str, str]) -> tuple[str
             return "delete", ""
         return "bucket", ""
     copies = "x-amz-copy-source" in headers
+    part = "copy part" if copies else "question" if query.get("partNumber") == [_LAST_PART] else "part"
     names = {
         "GET": "get",
         "HEAD": "stat",
         "DELETE": "abort" if "uploadId" in query else "delete",
         "POST": "create" if "uploads" in query else "complete",
-        "PUT": ("copy part" if copies else "part") if "partNumber" in query else ("copy" if copies else "put"),
+        "PUT": part if "partNumber" in query else ("copy" if copies else "put"),
     }
     return names[method], key
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 
 from awscrt import checksums as crt
@@ -53,6 +53,22 @@ def crc32c_of(pieces: Sequence[Chunk]) -> str:
     for piece in pieces:
         crc = crt.crc32c(piece, crc)
     return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
+def combined(sums: Iterable[tuple[str, int]]) -> str:
+    """The CRC32C of a whole from those of its parts, and their sizes."""
+    whole = 0
+    for text, size in sums:
+        whole = crt.combine_crc32c(whole, int.from_bytes(base64.b64decode(text), "big"), size)
+    return base64.b64encode(whole.to_bytes(4, "big")).decode()
+
+
+def crc64nvme_of(pieces: Sequence[Chunk]) -> str:
+    """The CRC64NVME of the pieces together, as S3 writes it."""
+    crc = 0
+    for piece in pieces:
+        crc = crt.crc64nvme(piece, crc)
+    return base64.b64encode(crc.to_bytes(8, "big")).decode()
 
 
 def span(pieces: Sequence[Chunk], start: int, end: int) -> list[memoryview]:

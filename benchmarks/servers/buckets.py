@@ -29,10 +29,11 @@ class Thing:
         modified: RFC 3339.
         generation: ascends with every write.
         parts: sizes of the parts it was uploaded in; empty for one request.
-        crc32c: once somebody asked.
+        crc32c: once somebody asked; with S3, of an object whose upload was to have one.
+        crc64nvme: once somebody asked.
     """
 
-    __slots__ = ("crc32c", "etag", "generation", "md5", "meta", "modified", "parts", "pieces", "size")
+    __slots__ = ("crc32c", "crc64nvme", "etag", "generation", "md5", "meta", "modified", "parts", "pieces", "size")
 
     def __init__(
         self, pieces: Sequence[Chunk], meta: Meta, *, md5: bytes | None = None, etag: str = "", parts: Sequence[int] = ()
@@ -46,6 +47,7 @@ class Thing:
         self.generation = next_generation()
         self.parts = parts
         self.crc32c = ""
+        self.crc64nvme = ""
 
     def again(self, meta: Meta) -> Thing:
         """A copy, as a server-side copy makes it: the same bytes as a whole, written now."""
@@ -133,6 +135,7 @@ class _Told(NamedTuple):
     generation: int
     parts: Sequence[int]
     crc32c: str
+    crc64nvme: str
 
 
 class MadeUp:
@@ -167,7 +170,7 @@ class MadeUp:
         body = made_up(index, self._size) if self._size else b""
         md5 = md5_of([body]) if body else self._empty
         # read like a `Thing`, never changed
-        return _Told((body,), self._size, md5, md5.hex(), self._meta, _AGES_AGO, index + 1, (), "")  # type: ignore[return-value]
+        return _Told((body,), self._size, md5, md5.hex(), self._meta, _AGES_AGO, index + 1, (), "", "")  # type: ignore[return-value]
 
     def get(self, key: str) -> Thing | None:
         index = self._keys.index(key)

@@ -6,6 +6,7 @@ POST /change    service, bucket, every                                          
 POST /drop      service, bucket
 POST /compare   service, bucket, to_service, to_bucket                          -> equal, and what differs
 POST /pace      latency_ms, bandwidth                                           bytes a second of one connection
+POST /checksums  how                                                              see servers.s3.S3.checksums
 POST /reset                                                                     counters to zero
 GET  /stats     -> cpu_s, counts by service, rss_mib
 """
@@ -49,6 +50,7 @@ class Control:
             "/drop": self._drop,
             "/compare": self._compare,
             "/pace": self._set_pace,
+            "/checksums": self._set_checksums,
             "/reset": self._reset,
             "/stats": self._stats,
         }
@@ -115,6 +117,12 @@ class Control:
     def _set_pace(self, asked: Json) -> Json:
         self._pace.latency_s = asked.get("latency_ms", 0) / 1000
         self._pace.bandwidth = asked.get("bandwidth", 0)
+        return {}
+
+    def _set_checksums(self, asked: Json) -> Json:
+        service = self._services["s3"]
+        assert isinstance(service, s3.S3)
+        service.checksums = asked["how"]
         return {}
 
     def _reset(self, asked: Json) -> Json:

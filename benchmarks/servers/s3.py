@@ -13,7 +13,7 @@ from time import strptime
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import escape, unescape
 
-from servers.bodies import md5_of, span
+from servers.bodies import crc64nvme_of, md5_of, span
 from servers.buckets import Bucket, Meta, Stored, Thing
 from servers.http import Answer, Request
 from servers.listing import Ask, Page, beyond, page_of
@@ -62,11 +62,13 @@ class S3:
     Attributes:
         buckets: by name.
         counts: requests by operation, and "refused" answers by their code.
+        checksums: "checked" as AWS does, "repeated" without a look, "composite" as older servers do, "refused" or "ignored".
     """
 
     def __init__(self) -> None:
         self.buckets: dict[str, Bucket] = {}
         self.counts: Counter[str] = Counter()
+        self.checksums = "checked"
         self.uploads: Callable[[S3, Request, Bucket, str, Query], Answer] | None = None
 
     def answer(self, request: Request) -> Answer:
@@ -187,21 +189,30 @@ class S3:
             raise S3Error(412, "PreconditionFailed")
         lines = _lines(thing)
         if "range" not in headers:
-            return Answer(200, lines, thing.pieces)
+            return Answer(200, lines + self._sums(headers, thing), thing.pieces)
         start, end = range_of(headers["range"], thing.size)
         if start >= thing.size:
             raise S3Error(416, "InvalidRange")
         return Answer(206, f"{lines}Content-Range: bytes {start}-{end - 1}/{thing.size}\r\n", span(thing.pieces, start, end))
 
     def _head(self, request: Request, bucket: Bucket, key: str, query: Query) -> Answer:
-        del request
         self.counts["head"] += 1
         thing = self.existing(bucket, key)
         number = int(query.get("partNumber", "0"))
         if number and thing.parts:
             lines = f"{_lines(thing)}x-amz-mp-parts-count: {len(thing.parts)}\r\n"
             return Answer(206, lines, (), thing.parts[number - 1])
-        return Answer(200, _lines(thing), (), thing.size)
+        return Answer(200, _lines(thing) + self._sums(request.headers, thing), (), thing.size)
+
+    def _sums(self, headers: dict[str, str], thing: Thing) -> str:
+        """What is told of an object's checksums: AWS keeps a CRC64NVME of all that came without one, since December 2024."""
+        if self.checksums == "ignored" or headers.get("x-amz-checksum-mode") != "ENABLED":
+            return ""
+        if thing.crc32c:
+            return f"x-amz-checksum-crc32c: {thing.crc32c}\r\nx-amz-checksum-type: FULL_OBJECT\r\n"
+        if not thing.crc64nvme:
+            thing.crc64nvme = crc64nvme_of(thing.pieces)
+        return f"x-amz-checksum-crc64nvme: {thing.crc64nvme}\r\nx-amz-checksum-type: FULL_OBJECT\r\n"
 
     def _write(self, request: Request, bucket: Bucket, key: str) -> Answer:
         self.counts["put"] += 1

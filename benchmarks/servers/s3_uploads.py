@@ -9,20 +9,23 @@ from collections.abc import Sequence
 from itertools import count
 from xml.sax.saxutils import escape
 
-from servers.bodies import md5_of, span
+from servers.bodies import combined, crc32c_of, md5_of, span
 from servers.buckets import Bucket, Meta, Thing
 from servers.http import Answer, Chunk, Request
 from servers.s3 import NAMESPACE, S3, Query, S3Error, meta_of, prove_conditions, range_of, xml
 
 _PART = re.compile(r"<PartNumber>(\d+)</PartNumber>")
+_CRC = re.compile(r"<ChecksumCRC32C>([^<]*)</ChecksumCRC32C>")
 
 
 class _Upload:
-    """An upload under way: parts by number, each with its pieces and md5."""
+    """An upload under way: parts by number, each with its pieces and md5; whether they carry CRC32Cs."""
 
-    def __init__(self, meta: Meta) -> None:
+    def __init__(self, meta: Meta, *, crcs: bool) -> None:
         self.meta = meta
+        self.crcs = crcs
         self.parts: dict[int, tuple[Sequence[Chunk], bytes]] = {}
+        self.sums: dict[int, str] = {}
 
 
 class Uploads:
@@ -37,9 +40,11 @@ class Uploads:
         if method == "POST" and "uploads" in query:
             s3.counts["begin upload"] += 1
             name = f"upload-{next(self._ids)}"
-            self._uploads[name] = _Upload(meta_of(request.headers))
+            lines = _algorithm(s3, request.headers)
+            self._uploads[name] = _Upload(meta_of(request.headers), crcs=bool(lines))
             told = f"<Key>{escape(key)}</Key><UploadId>{name}</UploadId>"
-            return xml(f"<InitiateMultipartUploadResult {NAMESPACE}>{told}</InitiateMultipartUploadResult>")
+            answer = xml(f"<InitiateMultipartUploadResult {NAMESPACE}>{told}</InitiateMultipartUploadResult>")
+            return answer._replace(headers=answer.headers + lines)
         name = query.get("uploadId", "")
         upload = self._uploads.get(name)
         if upload is None:
@@ -71,14 +76,21 @@ class Uploads:
         md5 = md5_of(pieces)
         if (told := headers.get("content-md5")) and b64decode(told) != md5:
             raise S3Error(400, "BadDigest")
-        upload.parts[number] = (pieces, md5)
+        crc = ""
+        if upload.crcs:
+            crc = headers.get("x-amz-checksum-crc32c") or crc32c_of(pieces)
+            if s3.checksums != "repeated" and crc != crc32c_of(pieces):
+                raise S3Error(400, "BadDigest")
+        upload.parts[number], upload.sums[number] = (pieces, md5), crc
         if "x-amz-copy-source" in headers:
             return xml(f"<CopyPartResult {NAMESPACE}><ETag>&quot;{md5.hex()}&quot;</ETag></CopyPartResult>")
-        return Answer(200, f'ETag: "{md5.hex()}"\r\n')
+        stated = f"x-amz-checksum-crc32c: {crc}\r\n" if crc else ""
+        return Answer(200, f'ETag: "{md5.hex()}"\r\n{stated}')
 
     def _complete(self, request: Request, bucket: Bucket, key: str, upload: _Upload) -> Answer:
         prove_conditions(request.headers, bucket, key)
-        numbers = [int(number) for number in _PART.findall(bytes(request.body).decode())]
+        body = bytes(request.body).decode()
+        numbers = [int(number) for number in _PART.findall(body)]
         if not numbers or any(number not in upload.parts for number in numbers):
             raise S3Error(400, "InvalidPart")
         parts = [upload.parts[number] for number in numbers]
@@ -87,8 +99,16 @@ class Uploads:
         etag = f"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-{len(parts)}"
         sizes = [sum(map(len, one)) for one, _ in parts]
         # the md5 of the whole is no part of what S3 tells; computing it would cost what the client is measured by
-        bucket.put(key, Thing(pieces, upload.meta, md5=b"", etag=etag, parts=sizes))
+        thing = Thing(pieces, upload.meta, md5=b"", etag=etag, parts=sizes)
+        if upload.crcs:
+            crcs = [upload.sums[number] for number in numbers]
+            thing.crc32c = combined(zip(crcs, sizes, strict=True))
+            if request.headers.get("x-amz-checksum-crc32c", thing.crc32c) != thing.crc32c or _CRC.findall(body) != crcs:
+                raise S3Error(400, "BadDigest")
+        bucket.put(key, thing)
         told = f"<Key>{escape(key)}</Key><ETag>&quot;{etag}&quot;</ETag>"
+        if upload.crcs:
+            told += f"<ChecksumCRC32C>{thing.crc32c}</ChecksumCRC32C><ChecksumType>FULL_OBJECT</ChecksumType>"
         return xml(f"<CompleteMultipartUploadResult {NAMESPACE}>{told}</CompleteMultipartUploadResult>")
 
     def _list(self, name: str, upload: _Upload) -> Answer:
@@ -99,3 +119,13 @@ class Uploads:
         )
         told = f"<UploadId>{name}</UploadId><IsTruncated>false</IsTruncated>{rows}"
         return xml(f"<ListPartsResult {NAMESPACE}>{told}</ListPartsResult>")
+
+
+def _algorithm(s3: S3, headers: dict[str, str]) -> str:
+    """What the answer to the beginning of an upload says of its checksums."""
+    if headers.get("x-amz-checksum-algorithm") != "CRC32C" or s3.checksums == "ignored":
+        return ""
+    if s3.checksums == "refused":
+        raise S3Error(501, "NotImplemented")
+    kind = "" if s3.checksums == "composite" else f"x-amz-checksum-type: {headers.get('x-amz-checksum-type', '')}\r\n"
+    return f"x-amz-checksum-algorithm: CRC32C\r\n{kind}"

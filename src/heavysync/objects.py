@@ -312,6 +312,7 @@ class UploadState:
         part_size: bytes, the same for all parts but the last.
         source_token: `ObjectInfo.token` of the source it was begun for.
         nonce: of the stamp it was begun with.
+        crcs: each part carries its CRC32C, which the server checks (S3).
         parts: acknowledged so far, ascending.
     """
 
@@ -320,6 +321,7 @@ class UploadState:
     part_size: int
     source_token: str
     nonce: str = ""
+    crcs: bool = False
     parts: tuple[PartDone, ...] = ()
 
 

@@ -113,7 +113,8 @@ def test_large_object_goes_on_at_its_last_part(kinds, new_bucket, sync_of):
     assert destination.read("large")[0] == data
     in_flight = 16 if destination.scheme == "s3" else 4
     assert destination.counts()["part"] <= 20 + in_flight
-    assert destination.counts()["create"] == 1
+    # moto says that it checks CRCs, and is found not to: the upload that was begun to ask is given up at once
+    assert destination.counts()["create"] == (2 if destination.scheme == "s3" else 1)
 
 
 def test_kill_while_deleting_loses_nothing(new_bucket, sync_of):

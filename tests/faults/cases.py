@@ -68,6 +68,7 @@ REQUESTS = [
     Request(side="s3", operation="stat", kinds=_S3_GS, large=True),
     Request(side="s3", operation="put", kinds=_GS_S3, sends="content"),
     Request(side="s3", operation="create", kinds=_GS_S3, answers="control", large=True),
+    Request(side="s3", operation="question", kinds=_GS_S3, large=True),
     Request(side="s3", operation="part", kinds=_GS_S3, sends="content", large=True),
     Request(side="s3", operation="list parts", kinds=_GS_S3, answers="control", large=True, resumed=True),
     Request(side="s3", operation="complete", kinds=_GS_S3, sends="control", answers="control", large=True),

@@ -56,6 +56,7 @@ def test_chances_are_the_same_for_the_same_seed():
         ("PUT", "/b/k%20y", {}, "put"),
         ("PUT", "/b/k%20y", {"x-amz-copy-source": "b/a"}, "copy"),
         ("PUT", "/b/k%20y?partNumber=1&uploadId=u", {}, "part"),
+        ("PUT", "/b/k%20y?partNumber=10000&uploadId=u", {}, "question"),
         ("PUT", "/b/k%20y?partNumber=1&uploadId=u", {"x-amz-copy-source": "b/a"}, "copy part"),
         ("POST", "/b/k%20y?uploads", {}, "create"),
         ("POST", "/b/k%20y?uploadId=u", {}, "complete"),

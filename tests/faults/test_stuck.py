@@ -30,10 +30,11 @@ def test_upload_whose_end_always_fails_is_begun_anew(kinds, others, moto, google
     begin, end = BEGIN_AND_END[kinds[1]]
     kit = kits[kinds[1]]
     begun: list[object] = []
+    first = 2 if kinds[1] == "s3" else 1  # moto says that it checks CRCs, and is found not to: another upload is begun at once
 
     def count(asked: object) -> None:
         begun.append(asked)
-        broken.count = broken.fired if len(begun) > 1 else None
+        broken.count = broken.fired if len(begun) > first else None
 
     kit.add("latency", operation=begin, key="large", seconds=0, call=count, count=None)
     broken = kit.add("status", operation=end, key="large", status=500, count=None)
@@ -55,4 +56,4 @@ def test_upload_whose_end_always_fails_is_begun_anew(kinds, others, moto, google
     assert source.contents() == destination.contents()
     assert set(stuck) == {"large"}
     assert len(stuck) <= 2
-    assert len(begun) == 2
+    assert len(begun) == first + 1

@@ -280,10 +280,12 @@ def test_deletion_is_conditional_on_the_listed_etag():
 
 
 def test_completion_lists_the_parts():
-    """Numbers and quoted ETags."""
-    root = parse_xml(complete_body([PartDone(1, "a"), PartDone(2, "b")]))
-
-    assert [("1", '"a"'), ("2", '"b"')] == [(p.findtext("PartNumber"), p.findtext("ETag")) for p in root]
+    """Numbers, quoted ETags, and CRCs only where the upload was begun with them."""
+    parts = [PartDone(1, "a", crc32c=1), PartDone(2, "b", crc32c=2)]
+    for crcs, first, second in ((True, "AAAAAQ==", "AAAAAg=="), (False, None, None)):
+        root = parse_xml(complete_body(parts, crcs=crcs))
+        found = [tuple(map(part.findtext, ("PartNumber", "ETag", "ChecksumCRC32C"))) for part in root]
+        assert found == [("1", '"a"', first), ("2", '"b"', second)]
 
 
 def test_parts_are_paged():

@@ -98,6 +98,7 @@ def upload_to_json(state: UploadState) -> str:
             "part_size": state.part_size,
             "source_token": state.source_token,
             "nonce": state.nonce,
+            "crcs": state.crcs,
         }
     )
 

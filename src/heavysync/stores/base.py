@@ -207,8 +207,12 @@ class Store(Protocol):
         source_token: str,
         nonce: str,
         replaces: ObjectInfo | None,
+        server_side: bool = False,
     ) -> Upload:
-        """Begin a multipart upload or a resumable session for an object of `size` bytes: one request."""
+        """Begin a multipart upload or a resumable session for an object of `size` bytes: mostly one request.
+
+        `server_side`: all its parts will come by `Upload.copy_part`.
+        """
 
     async def resume_upload(self, key: str, state: UploadState, *, size: int, replaces: ObjectInfo | None) -> Upload:
         """Take up an upload again after asking the server what it has; its `state.parts` are what both agree on.

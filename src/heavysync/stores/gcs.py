@@ -285,6 +285,7 @@ class GcsStore:
         source_token: str,
         nonce: str,
         replaces: ObjectInfo | None,
+        server_side: bool = False,  # noqa: ARG002
     ) -> GcsUpload:
         """See `Store`. An empty object has no bytes that a session could end with: use `write`."""
         if size < 1:

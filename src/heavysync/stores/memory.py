@@ -295,6 +295,7 @@ class MemoryStore:
         source_token: str,
         nonce: str,
         replaces: ObjectInfo | None,
+        server_side: bool = False,  # noqa: ARG002
     ) -> MemoryUpload:
         """See `Store`."""
         await self.step("begin_upload", key)

@@ -29,7 +29,7 @@ from heavysync.objects import (
     VersionPage,
     Written,
 )
-from heavysync.stores import s3_bucket, s3_delete, s3_errors, s3_metadata, s3_read, s3_versions, s3_xml
+from heavysync.stores import s3_begin, s3_bucket, s3_delete, s3_errors, s3_metadata, s3_read, s3_versions, s3_xml
 from heavysync.stores.answers import MOST_EMPTY_PAGES
 from heavysync.stores.base import Store, Upload
 from heavysync.stores.http import Door
@@ -106,6 +106,7 @@ class S3Store:
         self._wire = wire
         self._options = options
         self._deleter = s3_delete.Deleter(wire)
+        self._begin = s3_begin.Beginner(wire)
         self._keepable: Metadata | None = None  # looked at last, and found good
         endpoint = wire.session.endpoint
         self._copy_domain = f"s3 {endpoint.partition or endpoint.origin} {wire.session.identity}"
@@ -266,19 +267,11 @@ class S3Store:
         source_token: str,
         nonce: str,
         replaces: ObjectInfo | None,
+        server_side: bool = False,
     ) -> Upload:
         """See `Store.begin_upload`."""
-        _, root = await self._wire.send_xml(
-            s3_errors.BEGIN,
-            "POST",
-            key,
-            query=(("uploads", ""),),
-            headers=self._creation_headers(key, metadata),
-        )
-        upload_id = root.findtext("UploadId")
-        if not upload_id:
-            raise TransientError(f"begin upload of {self._wire.place(key)}: the answer has no UploadId")
-        state = UploadState(id=upload_id, part_size=part_size, source_token=source_token, nonce=nonce)
+        upload, crcs = await self._begin(key, self._creation_headers(key, metadata), crcs=not server_side)
+        state = UploadState(id=upload, part_size=part_size, source_token=source_token, nonce=nonce, crcs=crcs)
         return S3Upload(self._wire, self.stat, key, state, size, replaces)
 
     async def resume_upload(self, key: str, state: UploadState, *, size: int, replaces: ObjectInfo | None) -> Upload:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.sax.saxutils import escape
 
+from heavysync.checksums import crc32c_text
 from heavysync.errors import FatalError, TransientError
 from heavysync.objects import Deletion, ObjectInfo, Page, PartDone
 from heavysync.stores.answers import BIGGEST, number
@@ -308,10 +309,12 @@ def read_parts(root: ET.Element) -> tuple[list[ListedPart], str | None]:
     return parts, str(parts[-1].number)
 
 
-def complete_body(parts: Iterable[PartDone]) -> bytes:
-    """The body of CompleteMultipartUpload."""
+def complete_body(parts: Iterable[PartDone], *, crcs: bool) -> bytes:
+    """The body of CompleteMultipartUpload; `crcs`: with the CRC32C of each part."""
     rows = "".join(
-        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{escape(part.etag)}&quot;</ETag></Part>" for part in parts
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{escape(part.etag)}&quot;</ETag>"
+        + (f"<ChecksumCRC32C>{crc32c_text(part.crc32c)}</ChecksumCRC32C></Part>" if crcs else "</Part>")
+        for part in parts
     )
     return f'<CompleteMultipartUpload xmlns="{_S3}">{rows}</CompleteMultipartUpload>'.encode()
 

@@ -157,7 +157,7 @@ class _Relay:
 
     def _is_usable(self, part: PartDone) -> bool:
         """Whether it came the same way as the others will: read parts have digests that are verified, copied ones have none."""
-        return not self._context.destination.limits.parallel_parts or bool(part.md5) != self._server_side
+        return not self._context.destination.limits.parallel_parts or bool(part.md5 or part.crc32c) != self._server_side
 
     def _part_size(self, source_part: int | None) -> int:
         """The part size of a new upload: a part has to fit into memory, unless the provider copies it."""
@@ -264,6 +264,7 @@ class _Relay:
             source_token=info.token,
             nonce=self._nonce,
             replaces=self.transfer.destination,
+            server_side=self._server_side,
         )
         upload = await context.retry(f"begin upload of {info.key}", step)
         await self._save_upload(info.key, upload.state)
@@ -381,7 +382,8 @@ class _Relay:
     async def _complete(self, upload: Upload, digests: Digests | None) -> Written | None:
         """Make the object appear; None: somebody else wrote the destination."""
         try:
-            return await self._suspiciously(f"complete upload of {self._info.key}", partial(upload.complete, digests))
+            step = undamaged(partial(upload.complete, digests))
+            return await self._suspiciously(f"complete upload of {self._info.key}", step)
         except ConditionError:
             settled = await settle_write(self._context, self._info, self._nonce, digests)
             if settled is None:
