@@ -62,7 +62,8 @@ class S3:
     Attributes:
         buckets: by name.
         counts: requests by operation, and "refused" answers by their code.
-        checksums: "checked" as AWS does, "repeated" without a look, "composite" as older servers do, "refused" or "ignored".
+        checksums: "checked" as AWS does, "repeated" without a look, "composite" as older servers do, "refused", "ignored",
+            "stumbling" at the first header, "choking" on a wrong part, "silent" and yet expected, "unfinished" in the end.
     """
 
     def __init__(self) -> None:

@@ -15,6 +15,12 @@ from servers.http import Answer, Chunk, Request
 from servers.s3 import NAMESPACE, S3, Query, S3Error, meta_of, prove_conditions, range_of, xml
 
 _PART = re.compile(r"<PartNumber>(\d+)</PartNumber>")
+_REFUSED = {"refused": (501, "NotImplemented"), "stumbling": (500, "InternalError")}
+_UNFINISHED = {
+    "unfinished": (501, "NotImplemented"),
+    "unfinished: digest": (400, "BadDigest"),
+    "unfinished: part": (400, "InvalidPart"),
+}
 _CRC = re.compile(r"<ChecksumCRC32C>([^<]*)</ChecksumCRC32C>")
 
 
@@ -42,6 +48,7 @@ class Uploads:
             name = f"upload-{next(self._ids)}"
             lines = _algorithm(s3, request.headers)
             self._uploads[name] = _Upload(meta_of(request.headers), crcs=bool(lines))
+            lines = "" if s3.checksums == "silent" else lines
             told = f"<Key>{escape(key)}</Key><UploadId>{name}</UploadId>"
             answer = xml(f"<InitiateMultipartUploadResult {NAMESPACE}>{told}</InitiateMultipartUploadResult>")
             return answer._replace(headers=answer.headers + lines)
@@ -53,6 +60,8 @@ class Uploads:
             return self._write(s3, request, upload, int(query["partNumber"]))
         if method == "POST":
             s3.counts["complete upload"] += 1
+            if upload.crcs and s3.checksums in _UNFINISHED:
+                raise S3Error(*_UNFINISHED[s3.checksums])
             answer = self._complete(request, bucket, key, upload)
             del self._uploads[name]
             return answer
@@ -77,10 +86,12 @@ class Uploads:
         if (told := headers.get("content-md5")) and b64decode(told) != md5:
             raise S3Error(400, "BadDigest")
         crc = ""
-        if upload.crcs:
-            crc = headers.get("x-amz-checksum-crc32c") or crc32c_of(pieces)
+        if upload.crcs and "x-amz-copy-source" not in headers:
+            if "x-amz-checksum-crc32c" not in headers:
+                raise S3Error(400, "InvalidRequest")
+            crc = headers["x-amz-checksum-crc32c"]
             if s3.checksums != "repeated" and crc != crc32c_of(pieces):
-                raise S3Error(400, "BadDigest")
+                raise S3Error(500, "InternalError") if s3.checksums == "choking" else S3Error(400, "BadDigest")
         upload.parts[number], upload.sums[number] = (pieces, md5), crc
         if "x-amz-copy-source" in headers:
             return xml(f"<CopyPartResult {NAMESPACE}><ETag>&quot;{md5.hex()}&quot;</ETag></CopyPartResult>")
@@ -125,7 +136,7 @@ def _algorithm(s3: S3, headers: dict[str, str]) -> str:
     """What the answer to the beginning of an upload says of its checksums."""
     if headers.get("x-amz-checksum-algorithm") != "CRC32C" or s3.checksums == "ignored":
         return ""
-    if s3.checksums == "refused":
-        raise S3Error(501, "NotImplemented")
+    if s3.checksums in _REFUSED:
+        raise S3Error(*_REFUSED[s3.checksums])
     kind = "" if s3.checksums == "composite" else f"x-amz-checksum-type: {headers.get('x-amz-checksum-type', '')}\r\n"
     return f"x-amz-checksum-algorithm: CRC32C\r\n{kind}"

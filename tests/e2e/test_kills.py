@@ -113,8 +113,9 @@ def test_large_object_goes_on_at_its_last_part(kinds, new_bucket, sync_of):
     assert destination.read("large")[0] == data
     in_flight = 16 if destination.scheme == "s3" else 4
     assert destination.counts()["part"] <= 20 + in_flight
-    # moto says that it checks CRCs, and is found not to: the upload that was begun to ask is given up at once
-    assert destination.counts()["create"] == (2 if destination.scheme == "s3" else 1)
+    # moto says that it checks CRCs, and is found not to: the upload that was begun to ask is given up at once; while it is
+    # busy it is asked again
+    assert destination.counts()["create"] in ({2, 3, 4} if destination.scheme == "s3" else {1})
 
 
 def test_kill_while_deleting_loses_nothing(new_bucket, sync_of):

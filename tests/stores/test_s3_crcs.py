@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 from bench_server import KEYS, Server, running
 
 from heavysync.checksums import crc32c, crc32c_text, digest, multipart_etag
-from heavysync.errors import DamagedError
-from heavysync.objects import Content, Digests, Location, Metadata, Part
+from heavysync.errors import DamagedError, PermanentError, TransientError, UploadGoneError
+from heavysync.objects import Content, Digests, Location, Metadata, ObjectInfo, Part, UploadState
+from heavysync.outcomes import Transfer
 from heavysync.state.uploads import upload_from_json, upload_to_json
+from heavysync.stores import s3_begin, s3_errors
 from heavysync.stores.s3 import S3Options, S3Store, open_s3
+from heavysync.transfer.large import _Relay
 
 BODY = [b"first part, " * 4, b"and the last"]
 WHOLE = crc32c(BODY)
@@ -63,7 +67,20 @@ def counts(bench):
     return bench.control("/stats")["counts"]["s3"]
 
 
-@pytest.mark.parametrize("how", ["checked", "repeated", "composite", "refused", "ignored"])
+ASKED = {
+    "checked": (1, 0, 0),
+    "repeated": (1, 1, 1),
+    "choking": (1, 1, 1),
+    "composite": (0, 1, 1),
+    "ignored": (0, 1, 1),
+    "silent": (0, 1, 1),
+    "refused": (0, 0, 1),
+    "stumbling": (0, 0, 1),
+}
+"""Wrong parts that are sent, uploads that are aborted, and those that are begun once more, by what the server does."""
+
+
+@pytest.mark.parametrize("how", ASKED)
 def test_only_a_server_that_checks_gets_crcs_instead_of_md5s(bench, how):
     """All others get md5s, and are asked once; the object comes out the same."""
     bench.control("/checksums", how=how)
@@ -84,10 +101,7 @@ def test_only_a_server_that_checks_gets_crcs_instead_of_md5s(bench, how):
     for key in ("k", "l", "m"):
         assert bench.read("s3", "b", key) == b"".join(BODY)
     told = counts(bench)
-    asked = {"checked": (1, 0, 0), "repeated": (1, 1, 1), "composite": (0, 1, 1), "refused": (0, 0, 1), "ignored": (0, 0, 0)}[
-        how
-    ]
-    probes, aborts, again = asked
+    probes, aborts, again = ASKED[how]
     assert told["put part"] == 6 + probes
     assert told.get("abort upload", 0) == aborts
     assert told["begin upload"] == 3 + again
@@ -158,7 +172,7 @@ def test_whole_that_does_not_add_up_never_appears(bench):
         upload = await begin(store)
         for number in (1, 2):
             await send(upload, number, md5=False)
-        with pytest.raises(DamagedError):
+        with pytest.raises(UploadGoneError, match="BadDigest"):
             await upload.complete(Digests(b"", WHOLE ^ 1))
         assert await store.stat("k") is None
 
@@ -230,3 +244,122 @@ def test_question_that_fails_in_passing_leaves_no_upload(bench, monkeypatch):
         raise ConnectionError
 
     on(bench, work)
+
+
+@pytest.mark.parametrize("how", ["unfinished", "unfinished: digest", "unfinished: part"])
+def test_server_that_cannot_complete_with_crcs_gets_md5s(bench, how):
+    """It checks parts, and refuses the whole: the upload counts as gone, and the next one goes without."""
+    bench.control("/checksums", how=how)
+
+    async def work(store):
+        upload = await begin(store)
+        for number in (1, 2):
+            await send(upload, number, md5=False)
+        with pytest.raises(UploadGoneError):
+            await upload.complete(Digests(b"", WHOLE))
+        await upload.abort()
+        upload = await begin(store)
+        assert upload.needs_md5s
+        for number in (1, 2):
+            await send(upload, number, md5=True)
+        await upload.complete(Digests(b"", WHOLE))
+
+    on(bench, work)
+    assert bench.read("s3", "b", "k") == b"".join(BODY)
+
+
+def test_many_uploads_at_once_ask_once(bench):
+    """All others wait for the answer."""
+
+    async def work(store):
+        async with asyncio.TaskGroup() as group:
+            uploads = [group.create_task(begin(store, f"k{number}")) for number in range(6)]
+        assert all(upload.result().state.crcs for upload in uploads)
+
+    on(bench, work)
+    assert (counts(bench)["put part"], counts(bench)["begin upload"]) == (1, 6)
+
+
+def test_question_that_is_throttled_is_asked_again(bench, monkeypatch):
+    """That the server is busy says nothing of checksums; the upload is given up, and the begin is tried again like any other."""
+
+    async def work(store):
+        send_it = store._wire.send
+
+        async def throttled(operation, *args, **named):
+            if operation is s3_errors.WRITE_PART:
+                raise TransientError("slow down", throttled=True)
+            return await send_it(operation, *args, **named)
+
+        monkeypatch.setattr(store._wire, "send", throttled)
+        with pytest.raises(TransientError):
+            await begin(store)
+        monkeypatch.setattr(store._wire, "send", send_it)
+        assert (await begin(store)).state.crcs
+
+    on(bench, work)
+    assert counts(bench)["abort upload"] == 1
+
+
+def test_abort_of_the_asking_upload_is_tried_again(bench, monkeypatch):
+    """Nobody but this process knows of it."""
+    bench.control("/checksums", how="repeated")
+    monkeypatch.setattr(s3_begin, "_PAUSE_S", 0.0)
+
+    async def work(store):
+        send_it, failures = store._wire.send, [TransientError("no"), TransientError("no")]
+
+        async def flaky(operation, *args, **named):
+            if operation is s3_errors.ABORT and failures:
+                raise failures.pop()
+            return await send_it(operation, *args, **named)
+
+        monkeypatch.setattr(store._wire, "send", flaky)
+        assert not (await begin(store)).state.crcs
+
+    on(bench, work)
+    assert counts(bench)["abort upload"] == 1
+
+
+def test_state_without_crcs_is_what_older_versions_read():
+    """A member that they do not know would end their run."""
+    state = UploadState(id="u", part_size=1, source_token="t")
+    assert "crcs" not in upload_to_json(state)
+    assert upload_from_json(upload_to_json(state)) == state
+
+
+def test_aws_is_not_asked_and_not_distrusted(bench):
+    """It is known to check; a completion that it refuses has another reason."""
+
+    async def work(store):
+        store._begin._is_aws = store._begin._checks = True
+        upload = await begin(store)
+        assert upload.state.crcs
+        for number in (1, 2):
+            await send(upload, number, md5=False)
+        bench.control("/checksums", how="unfinished")
+        with pytest.raises(PermanentError):
+            await upload.complete(Digests(b"", WHOLE))
+        assert (await begin(store, "l")).state.crcs
+
+    on(bench, work)
+    assert counts(bench)["put part"] == 2
+
+
+@pytest.mark.parametrize("crcs", [True, False])
+def test_upload_with_crcs_is_not_gone_on_with_by_copies(crcs):
+    """What the provider copies has no CRCs here that a completion could name."""
+    info = ObjectInfo("k", SIZE, "e")
+    state = UploadState(id="u", part_size=PARTS[0].size, source_token=info.token, crcs=crcs)
+    given_up, resumed = [], []
+
+    async def give_up(upload):
+        given_up.append(upload)
+
+    async def resume(_, step):
+        resumed.append(step)
+
+    relay = _Relay(Transfer(info, None, "new", 0, state), Mock(), Mock(), server_side=True, alone=False)
+    relay._give_up, relay._suspiciously = give_up, resume
+    assert asyncio.run(relay._resume()) is None
+    assert (given_up, len(resumed)) == (([state], 0) if crcs else ([], 1))

@@ -98,8 +98,8 @@ def upload_to_json(state: UploadState) -> str:
             "part_size": state.part_size,
             "source_token": state.source_token,
             "nonce": state.nonce,
-            "crcs": state.crcs,
         }
+        | ({"crcs": True} if state.crcs else {})  # versions before it know no such member
     )
 
 

@@ -272,17 +272,17 @@ class S3Store:
         """See `Store.begin_upload`."""
         upload, crcs = await self._begin(key, self._creation_headers(key, metadata), crcs=not server_side)
         state = UploadState(id=upload, part_size=part_size, source_token=source_token, nonce=nonce, crcs=crcs)
-        return S3Upload(self._wire, self.stat, key, state, size, replaces)
+        return S3Upload(self._wire, self.stat, key, state, size, replaces, self._begin.distrust)
 
     async def resume_upload(self, key: str, state: UploadState, *, size: int, replaces: ObjectInfo | None) -> Upload:
         """See `Store.resume_upload`."""
-        upload = S3Upload(self._wire, self.stat, key, state, size, replaces)
+        upload = S3Upload(self._wire, self.stat, key, state, size, replaces, self._begin.distrust)
         await upload.agree()
         return upload
 
     async def abort_upload(self, key: str, state: UploadState) -> None:
         """See `Store`."""
-        await S3Upload(self._wire, self.stat, key, state, 0, None).abort()
+        await S3Upload(self._wire, self.stat, key, state, 0, None, self._begin.distrust).abort()
 
     async def copy(
         self,

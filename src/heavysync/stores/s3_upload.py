@@ -83,6 +83,7 @@ class S3Upload:
         state: what is known of the upload.
         size: of the whole object, in bytes.
         replaces: the object listed at the key.
+        distrust: is told that an upload with CRCs cannot be completed; answers whether the next one will carry md5s.
     """
 
     def __init__(
@@ -93,9 +94,11 @@ class S3Upload:
         state: UploadState,
         size: int,
         replaces: ObjectInfo | None,
+        distrust: Callable[[], bool],
     ) -> None:
         self._wire = wire
         self._stat = stat
+        self._distrust = distrust
         self._key = key
         self._state = state
         self._size = size
@@ -202,12 +205,18 @@ class S3Upload:
                 headers=headers,
                 body=(s3_xml.complete_body(parts, crcs=self._state.crcs),),
             )
-        except (UploadGoneError, ConditionError):
+        except (UploadGoneError, ConditionError) as error:
             # An earlier attempt may have won, its answer lost on the way.
             written = await self._look(parts, digests)
             if written is None:
+                if self._state.crcs and isinstance(error, UploadGoneError):
+                    self._distrust()
                 raise
             return written
+        except (PermanentError, DamagedError) as error:
+            if self._state.crcs and self._distrust():
+                raise UploadGoneError(f"{error}; begun anew, with md5s") from error
+            raise
         etag = s3_xml.etag_of(root)
         if etag and self._wire.session.endpoint.partition:
             return Written(etag, version_of(response.headers), self._size)
@@ -228,7 +237,7 @@ class S3Upload:
             expected.add(multipart_etag([bytes.fromhex(part.etag) for part in parts]))
         if found.etag not in expected and not self._has_our_stamp(found):
             return None
-        if digests is not None and found.crc32c not in {None, crc32c_text(digests.crc32c)}:
+        if self._state.crcs and digests is not None and found.crc32c not in {None, crc32c_text(digests.crc32c)}:
             return None
         return Written(found.etag, found.version, found.size)
 

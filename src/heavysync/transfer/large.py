@@ -184,7 +184,7 @@ class _Relay:
         state, info, context = self.transfer.upload, self._info, self._context
         if state is None or state.kind == "rewrite":
             return None
-        if state.source_token != info.token:
+        if state.source_token != info.token or (state.crcs and self._server_side):  # copied parts have no CRCs here
             await self._give_up(state)
             return None
         if state.kind == "stuck":
