@@ -28,7 +28,7 @@ def is_module(value: object) -> bool:
 
 def test_import_is_light() -> None:
     """No provider's library is imported before a store is opened."""
-    libraries = {"aiobotocore", "botocore", "gcloud", "aiohttp", "rich", "httptools", "orjson"}
+    libraries = {"aiobotocore", "botocore", "gcloud", "aiohttp", "rich", "httptools"}
     code = (
         f"import heavysync, sys; print([m for m in sys.modules if m.split('.')[0] in {libraries} or m == 'heavysync.checking'])"
     )

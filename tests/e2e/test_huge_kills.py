@@ -122,7 +122,8 @@ def test_huge_object_is_sent_about_once(kinds, source, destination, tmp_path, re
     results = Path(request.config.cache.mkdir("faults")) / f"huge-{kinds}.json"  # for docs/reliability.md
     results.write_text(json.dumps(figures) + "\n", encoding="utf-8")
     assert figures["sent"] < MOST_SENT
-    assert kit.requests("create" if kit.side == "s3" else "start") == 1
+    # moto says that it checks CRCs, and is found not to: the upload that was begun to ask is given up at once
+    assert kit.requests("create" if kit.side == "s3" else "start") == (2 if kit.side == "s3" else 1)
 
 
 def sent(kit: FaultKit) -> int:
