@@ -7,9 +7,10 @@ threads a row, and a tenth of the CPU of a copy (measured), where rows are stepp
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -50,15 +51,33 @@ def update_keys(db: sqlite3.Connection, change: str, before: str, keys: list[str
 
 
 @cache
-def insert_of(table: str, width: int, most: int) -> str:
-    """The statement that adds so many rows."""
-    row = f"({', '.join('?' * width)})"
+def insert_of(table: str, given: tuple[bool, ...], most: int) -> str:
+    """The statement that adds so many rows, in which the columns that are not given are NULL."""
+    row = f"({', '.join('?' if is_given else 'NULL' for is_given in given)})"
     return f"INSERT INTO {table} VALUES {', '.join([row] * most)}"
 
 
-def insert_rows(db: sqlite3.Connection, table: str, width: int, rows: Sequence[Sequence[object]]) -> None:
-    """Add rows, each of so many columns."""
+@cache
+def picker_of(given: tuple[bool, ...]) -> Callable[[Sequence[object]], Sequence[object]]:
+    """What takes the given columns, two or more, from a row."""
+    if all(given):
+        return tuple
+    return itemgetter(*[column for column, is_given in enumerate(given) if is_given])
+
+
+def insert_rows(db: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]]) -> None:
+    """Add rows of the same two or more columns, of which the first two are never None.
+
+    To bind None is dear, since Python looks for an adapter first: columns that are None in all rows, as four of nine in a
+    listing of S3, are not bound, which halves the cost of a page (measured).
+    """
+    if not rows:
+        return
+    given = tuple(
+        value is not None or [*map(itemgetter(column), rows)].count(None) < len(rows) for column, value in enumerate(rows[0])
+    )
+    values = [*map(picker_of(given), rows)]
     whole = len(rows) - len(rows) % INSERTED
     for start in range(0, whole, INSERTED):
-        db.execute(insert_of(table, width, INSERTED), [*chain.from_iterable(rows[start : start + INSERTED])])
-    db.executemany(insert_of(table, width, 1), rows[whole:])
+        db.execute(insert_of(table, given, INSERTED), [*chain.from_iterable(values[start : start + INSERTED])])
+    db.executemany(insert_of(table, given, 1), values[whole:])

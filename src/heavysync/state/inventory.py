@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from heavysync.errors import FatalError
 from heavysync.keyspace import KeyRange
-from heavysync.objects import ObjectInfo, Page
+from heavysync.objects import Page
 from heavysync.state.bulk import insert_rows
 from heavysync.state.database import Database
 from heavysync.state.uploads import abandon
@@ -79,7 +79,6 @@ SELECT s.key,
     ON CONFLICT (key) DO NOTHING
 """
 
-_WIDTH = len(ObjectInfo._fields)
 _SIZE = itemgetter(1)
 _LAST = b""  # above every key: to SQLite any BLOB is above any TEXT
 
@@ -110,7 +109,7 @@ class Inventory:
         def work(db: sqlite3.Connection) -> Recorded:
             low = _watermark(db)
             try:
-                insert_rows(db, side, _WIDTH, page.objects)
+                insert_rows(db, side, page.objects)
             except (OverflowError, UnicodeEncodeError) as error:
                 raise _unfit(side, page) from error
             size = sum(map(_SIZE, page.objects))
