@@ -11,6 +11,7 @@ from world import World
 
 MIB = 1 << 20
 _LATENCY_MS = 30.0
+_LIST_MS = 100.0  # what S3 takes for a page of 1,000 keys
 _EVERY = 100  # one in so many objects is changed
 _KEPT = 100  # objects that stay where the others are deleted
 
@@ -166,6 +167,22 @@ def _lists() -> list[Task]:
     ]
 
 
+def _lists_from_afar() -> list[Task]:
+    return [
+        Task(
+            name=f"list-{scheme}-1m-{_LIST_MS:g}ms",
+            about=f"sync again of 1m empty objects, nothing to do, {scheme}, {_LIST_MS:g} ms before each page",
+            objects=1_000_000,
+            size=0,
+            start="same",
+            scheme=scheme,
+            made_up=True,
+            latency_ms=_LIST_MS,
+        )
+        for scheme in ("flat", "hot")
+    ]
+
+
 def _again() -> list[Task]:
     about = "sync again of 100,000 x 1 KiB, 1 in 100 changed"
     return [
@@ -217,6 +234,7 @@ def _all() -> list[Task]:
         Task(name="help", about="--help", objects=1, job=Job(kind="help"), unit="run", scales=False),
         Task(name="noop-ten", about="sync again of ten objects", objects=10, start="same", unit="run", scales=False),
         *_lists(),
+        *_lists_from_afar(),
         *_small(),
         *_again(),
         *_large(),

@@ -61,6 +61,11 @@ class CopyPool:
         self.stuck: dict[str, Postponed] = {}  # what failed in passing again and again, and has not come through yet
         self._inbox = inbox
 
+    @property
+    def is_hungry(self) -> bool:
+        """Whether nothing waits for the workers."""
+        return self._inbox.empty()
+
     async def put(self, transfer: Transfer, save_upload: SaveUpload, report: Callable[[Outcome], None]) -> None:
         """Hand a transfer to the workers; waits while enough are waiting already."""
         await self._inbox.put(_Job(transfer, save_upload, report))

@@ -13,7 +13,7 @@ from heavysync.copying import CopyPool, copy_range
 from heavysync.deleting import delete_extras
 from heavysync.events import Listener
 from heavysync.keyspace import KeyRange
-from heavysync.listing import HandBack, Lister
+from heavysync.listing import HandBack, Lister, Quota
 from heavysync.planning import find_borders
 from heavysync.purging import Purger
 from heavysync.retry import Retrier, StoppedError
@@ -85,14 +85,14 @@ class Engine:
         spans = await self.plan.cut(planned.range, borders)
         return planned._replace(span=spans[0], to_cut=0)
 
-    async def copy(self, planned: PlannedRange, *, most: int, hand_back: HandBack) -> bool:
+    async def copy(self, planned: PlannedRange, quota: Quota) -> bool:
         """List a range on both sides and copy what is owed; answer False if the run stopped first."""
         async with self._open(planned) as state:
             listed, wake = asyncio.Event(), asyncio.Event()
             if self.run.resumed:
                 await state.queue.take_up(None if self.retry_failed else SYSTEMATIC)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._list(state, planned, most, hand_back, listed, wake))
+                group.create_task(self._list(state, planned, quota, listed, wake))
                 if self.pool is not None:
                     copying = copy_range(state.queue, self.pool, listed=listed, wake=wake, listener=self.listener)
                     group.create_task(copying)
@@ -110,8 +110,7 @@ class Engine:
         self,
         state: RangeState,
         planned: PlannedRange,
-        most: int,
-        hand_back: HandBack,
+        quota: Quota,
         listed: asyncio.Event,
         wake: asyncio.Event,
     ) -> None:
@@ -119,13 +118,21 @@ class Engine:
         lister = Lister(state.inventory, stores, self.retry, listener=self.listener, wake=wake)
         is_listed = False
         try:
-            is_listed = await lister.run(planned.span, most=most, hand_back=hand_back)
+            is_listed = await lister.run(planned.span, quota, self._hand_back(planned))
         except* StoppedError:  # the copiers see the stop, too: what they have under way is recorded before the range is left
             pass
+        finally:
+            quota.is_open = False
         if is_listed:
             listed.set()
             await self.plan.listed(planned.range)
         wake.set()
+
+    def _hand_back(self, planned: PlannedRange) -> HandBack:
+        async def hand_back(at: str, pieces: int) -> None:
+            await self.plan.hand_back(planned.range, at, pieces=pieces)
+
+        return hand_back
 
     async def delete(self, planned: PlannedRange) -> bool:
         """Delete the range's extra objects; answer False if the run stopped first."""

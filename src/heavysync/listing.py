@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 
 from heavysync.events import Listed, Listener, Queued
@@ -17,8 +18,28 @@ from heavysync.retry import Retrier
 from heavysync.state.inventory import Inventory, Listing, SideName
 from heavysync.stores.base import Store
 
-HandBack = Callable[[str], Awaitable[None]]
-"""Gives the keys above a key back to the plan; returns when that is committed."""
+HandBack = Callable[[str, int], Awaitable[None]]
+"""Gives the keys above a key back to the plan, to be cut into so many pieces; returns when that is committed."""
+
+
+@dataclass(slots=True)
+class Quota:
+    """What a range lists before it hands the rest back. Others who have nothing to do can make it less meanwhile.
+
+    Attributes:
+        rows: keys of one side.
+        pieces: that the rest should be cut into.
+        is_open: the range is being listed.
+    """
+
+    rows: int
+    pieces: int
+    is_open: bool = True
+
+    def split(self, pieces: int, *, worth: int) -> None:
+        """Hand the rest back soon, for others to take up, but not before `worth` keys."""
+        self.rows = min(self.rows, worth)
+        self.pieces = max(self.pieces, pieces)
 
 
 class Lister:
@@ -47,8 +68,8 @@ class Lister:
         self._listener = listener
         self._wake = wake
 
-    async def run(self, span: KeyRange, *, most: int, hand_back: HandBack) -> bool:
-        """List the range to its end, or until one side has `most` objects and the rest was handed back.
+    async def run(self, span: KeyRange, quota: Quota, hand_back: HandBack) -> bool:
+        """List the range to its end, or until one side has reached the quota and the rest was handed back.
 
         A listing that was interrupted goes on after its cursor. Answers False if the run stopped first.
 
@@ -63,8 +84,8 @@ class Lister:
                 for name in _behind(sides):
                     group.create_task(self._page(name, sides, span))
             at = _level(sides)
-            if at is not None and at != span.hi and max(side.objects for side in sides.values()) >= most:
-                await hand_back(at)
+            if at is not None and at != span.hi and max(side.objects for side in sides.values()) >= quota.rows:
+                await hand_back(at, quota.pieces)
                 await self._inventory.trim(at)
                 return True
         return True

@@ -122,7 +122,7 @@ class SyncOptions:
         destination: how the destination is reached.
         range_rows: keys that one range lists before it hands the rest back.
         first_rows: the same for the first range of a new plan.
-        ranges_at_once: ranges worked on at the same time.
+        ranges_at_once: ranges that a run begins with at the same time.
     """
 
     state: Path | None = None

@@ -6,13 +6,16 @@ at any time, by any process: whatever was done is found in the range's file.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from heavysync.copying import open_pool
+from heavysync.breadth import LOOK_S, MOST, Breadth
+from heavysync.copying import CopyPool, open_pool
 from heavysync.engine import Engine
 from heavysync.events import Listener, Moved
+from heavysync.listing import Quota
 from heavysync.options import SyncOptions
 from heavysync.pacing import ByteBudget
 from heavysync.retry import STUCK_AFTER
@@ -24,6 +27,13 @@ from heavysync.transfer import Context
 TOLD = 20
 """Troubles that a report names one by one."""
 
+FEW_PIECES = 4
+"""Pieces that the keys beyond the first range are cut into at least: enough to keep a process busy with servers that are near,
+and each piece costs some 10 ms of CPU. Where servers are far, it is idle, and ranges are split."""
+
+MOST_PIECES = 16
+"""Pieces that the rest of one range is split into at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
@@ -32,12 +42,14 @@ class Share:
     Args:
         concurrency: objects in flight.
         memory: bytes of content in flight.
+        ranges: worked on at once, to begin with.
         pieces: that the keys beyond the first range are cut into.
         of: processes that share.
     """
 
     concurrency: int
     memory: int
+    ranges: int
     pieces: int
     of: int = 1
 
@@ -48,11 +60,15 @@ class Share:
 
 
 def share_of(options: SyncOptions, processes: int = 1) -> Share:
-    """What each of so many processes may use of what the options give."""
+    """What each of so many processes may use of what the options give.
+
+    It has two ranges at least, if there are others: while one is listed, the other one is copied.
+    """
     return Share(
         concurrency=max(1, options.concurrency // processes),
         memory=options.memory // processes,
-        pieces=max(2 * options.ranges_at_once, min(2 * processes, 64)),
+        ranges=options.ranges_at_once if processes == 1 else max(2, -(-options.ranges_at_once // processes)),
+        pieces=max(FEW_PIECES, min(2 * processes, 64)),
         of=processes,
     )
 
@@ -70,6 +86,19 @@ class Passes:
         self._engine = engine
         self._options = options
         self._share = share
+        self._breadth = Breadth(share.ranges, min(MOST, share.concurrency // 2))  # each has a list of each side under way
+        self._active = 0
+        self._quotas: dict[int, Quota] = {}  # by number of the range
+
+    @property
+    def at_once(self) -> int:
+        """Ranges that it should have at once; more as long as it mostly waits."""
+        return self._breadth.at_once
+
+    @property
+    def _is_hungry(self) -> bool:
+        """Whether the copiers, if any, wait for what is to be listed."""
+        return self._engine.pool is None or self._engine.pool.is_hungry
 
     @property
     def stuck(self) -> list[Trouble]:
@@ -90,13 +119,37 @@ class Passes:
             HeavysyncError: the run cannot go on.
         """
         engine = self._engine if listener is None else replace(self._engine, listener=listener)
-        match before:
-            case "planned":
-                return await self._copy(engine, planned)
-            case "copied":
-                return await engine.delete(planned)
-            case _:
-                return await engine.purge(planned)
+        self._active += 1
+        try:
+            match before:
+                case "planned":
+                    return await self._copy(engine, planned)
+                case "copied":
+                    return await engine.delete(planned)
+                case _:
+                    return await engine.purge(planned)
+        finally:
+            self._active -= 1
+
+    def split(self, idle: int, *, forced: bool = False) -> None:
+        """Have ranges that are being listed hand back what they have not listed, for others to take up.
+
+        Args:
+            idle: others that there may be at once.
+            forced: also if this process is busy: there are processes that are not.
+        """
+        quotas = [quota for quota in self._quotas.values() if quota.is_open]
+        if quotas and (forced or (self._breadth.is_idle and self._is_hungry)):
+            pieces = min(1 - (-idle // len(quotas)), MOST_PIECES)
+            for quota in quotas:
+                quota.split(pieces, worth=self._options.first_rows)
+
+    async def watch(self, widened: Callable[[int], None]) -> None:
+        """Take more ranges at once as long as there is time for them, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._breadth.look(is_wanting=self._active >= self.at_once and self._is_hungry):
+                widened(self.at_once)
 
     async def _copy(self, engine: Engine, planned: PlannedRange) -> bool:
         """List and copy a range; what it hands back becomes a range of its own."""
@@ -105,18 +158,27 @@ class Passes:
         if planned.to_cut:
             return False
         is_first = planned.span.lo is None and planned.span.hi is None
-        most = min(options.first_rows, options.range_rows) if is_first else options.range_rows
-        wanted = self._share.pieces if is_first else 2
+        rows = min(options.first_rows, options.range_rows) if is_first else options.range_rows
+        quota = self._quotas[planned.range] = Quota(rows, self._share.pieces if is_first else 2)
+        try:
+            return await engine.copy(planned, quota)
+        finally:
+            del self._quotas[planned.range]
 
-        async def hand_back(at: str) -> None:
-            await engine.plan.hand_back(planned.range, at, pieces=wanted)
 
-        return await engine.copy(planned, most=most, hand_back=hand_back)
+def _ignore(at_once: int) -> None:
+    """Tell nobody."""
 
 
 @asynccontextmanager
 async def open_passes(
-    engine: Engine, options: SyncOptions, share: Share, *, streak: Streak, is_proven: Callable[[], Awaitable[bool]]
+    engine: Engine,
+    options: SyncOptions,
+    share: Share,
+    *,
+    streak: Streak,
+    is_proven: Callable[[], Awaitable[bool]],
+    widened: Callable[[int], None] = _ignore,
 ) -> AsyncIterator[Passes]:
     """Open the copiers (none in a dry run), and answer what runs passes with them.
 
@@ -126,10 +188,22 @@ async def open_passes(
         share: of this process.
         streak: of the same refusal.
         is_proven: whether some object of finished ranges is in sync.
+        widened: is told how many ranges there should be at once from now on; the passes know it themselves.
     """
-    if options.dry_run:
-        yield Passes(engine, options, share)
-        return
+    async with AsyncExitStack() as stack:
+        if not options.dry_run:
+            opening = _open_pool(engine, options, share, streak, is_proven)
+            engine = replace(engine, pool=await stack.enter_async_context(opening))
+        passes = Passes(engine, options, share)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        watching = group.create_task(passes.watch(widened))
+        yield passes
+        watching.cancel()
+
+
+def _open_pool(
+    engine: Engine, options: SyncOptions, share: Share, streak: Streak, is_proven: Callable[[], Awaitable[bool]]
+) -> AbstractAsyncContextManager[CopyPool]:
     source, destination, listener = engine.source, engine.destination, engine.listener
     context = Context(
         source=source,
@@ -141,5 +215,4 @@ async def open_passes(
         part_size=options.part_size,
         tags=options.tags,
     )
-    async with open_pool(context, concurrency=share.concurrency, streak=streak, is_proven=is_proven) as pool:
-        yield Passes(replace(engine, pool=pool), options, share)
+    return open_pool(context, concurrency=share.concurrency, streak=streak, is_proven=is_proven)

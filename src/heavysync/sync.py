@@ -22,9 +22,9 @@ from heavysync.passes import Passes, open_passes, share_of
 from heavysync.reports import Planned, Status, SyncReport, find_troubles, tell_plan
 from heavysync.retry import BASE_S, Retrier, StoppedError
 from heavysync.runners.crew import open_crew
-from heavysync.runners.growth import Outlook, Place, growing, linked, team_for
+from heavysync.runners.growth import Outlook, growing, linked, team_for
 from heavysync.runners.ledger import Ledger
-from heavysync.runners.runner import Runner
+from heavysync.runners.runner import Place, Runner
 from heavysync.runners.team import Team
 from heavysync.state.directory import default_directory, owned
 from heavysync.state.job import Job, Run, Totals, open_job
@@ -156,15 +156,13 @@ class SyncRun:
         if lost := await self._job.plan_lost():
             self._listener(Notice(f"state files of {lost} ranges are missing: these are listed anew"))
         stop = self._team.stop if self._team else self._retry.stopping
-        runner = Runner(
-            self._job, at_once=self._team.ranges_at_once if self._team else self._options.ranges_at_once, stopping=stop
-        )
+        runner = Runner(self._job, stopping=stop)
         outlook = Outlook(self._listener)
         ledger = Ledger(self._job, outlook, runner.announce)
         async with self._place(run, bucket, ledger, outlook) as place:
             self._listener(PhaseStarted("list and copy"))
             await ledger.begin()
-            if not await runner.run("planned", place.run):
+            if not await runner.run("planned", place):
                 self._stuck = place.stuck
                 return "stopped", "stopped while listing and copying"
             return await self._then(run, bucket, runner, place)
@@ -181,13 +179,13 @@ class SyncRun:
             return "done", "dry run: nothing was changed"
         if may_delete:
             self._listener(PhaseStarted("delete"))
-            if not await runner.run("copied", place.run):
+            if not await runner.run("copied", place):
                 return "stopped", "stopped while deleting"
         else:
             await self._job.skip_pass(before="copied", after="deleted")
         if options.purge_noncurrent > 0 and bucket.versioning != "off":
             self._listener(PhaseStarted("purge"))
-            if not await runner.run("deleted", place.run):
+            if not await runner.run("deleted", place):
                 return "stopped", "stopped while purging"
         else:
             await self._job.skip_pass(before="deleted", after="purged")

@@ -311,6 +311,32 @@ def test_dry_run_over_processes_tells_all_and_changes_nothing(pair_of):
     assert len(destination.keys()) == EXTRA
 
 
+def test_hot_prefix_is_split_for_a_process_that_has_nothing_to_do(new_bucket, sync_of, tmp_path):
+    """One range of a kept plan turns out large: it does not stay with the one lister that has it, though its quota allows that."""
+
+    class Whole(SmallRanges):
+        range_rows = 100_000
+
+    source, destination = new_bucket("gs"), new_bucket("gs")
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        for number in range(2):
+            source.put(f"{letter}/key-{number}", b"some", content_type="text/plain")
+    settled = sync_of(source, destination)
+    sync = Whole(settled.env, settled.words)
+    source.settings(page_limit=PAGE)
+    assert sync(*TWO).code == 0
+    before = len(list((tmp_path / "state-dir" / "ranges").glob("*.db")))
+    for number in range(300):
+        source.put(f"m/hot-{number:05d}", b"more", content_type="text/plain")
+    source.rule(operation="list", action="pass", delay_s=0.15, count=None)
+
+    done = sync(*TWO, "--json")
+
+    assert (done.code, done.summary["copied"], done.summary["source_objects"]) == (0, 300, 352), done
+    assert len(list((tmp_path / "state-dir" / "ranges").glob("*.db"))) > before
+    assert source.contents() == destination.contents()
+
+
 def test_old_versions_are_purged_over_processes(pair_of):
     """Each range's noncurrent versions go, live ones stay."""
     source, destination, sync = pair_of()

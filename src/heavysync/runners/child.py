@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,21 @@ from heavysync.opening import open_stores
 from heavysync.passes import Passes, open_passes
 from heavysync.retry import Retrier, StoppedError
 from heavysync.runners.telling import Teller
-from heavysync.runners.wire import Ask, Broke, Ended, Message, Ready, Reply, Setup, Stop, Work, frame, read_message
+from heavysync.runners.wire import (
+    Ask,
+    Broke,
+    Ended,
+    Message,
+    Ready,
+    Reply,
+    Setup,
+    Split,
+    Stop,
+    Widened,
+    Work,
+    frame,
+    read_message,
+)
 from heavysync.state.job import Phase, Totals
 from heavysync.stores.base import Store
 from heavysync.streaks import LONGEST, Streak
@@ -155,6 +170,7 @@ class Child:
         self._teller = Teller(wire.send, asyncio.get_running_loop())
         self._retry = Retrier(self._teller, base_s=setup.retry_base_s)
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._passes: Passes | None = None
 
     def listen(self) -> None:
         """Take what the run says, from a thread that nothing here can hold up; end when it has gone."""
@@ -173,6 +189,9 @@ class Child:
                 self._plan.answered(message)
             case Stop():
                 self._retry.stopping.set()
+            case Split(idle, forced):
+                if self._passes is not None:
+                    self._passes.split(idle, forced=forced)
             case _:
                 self._inbox.put_nowait(message)
 
@@ -194,13 +213,24 @@ class Child:
         try:
             async with stores as both:
                 engine = self._engine(*both)
-                async with open_passes(engine, options, share, streak=streak, is_proven=_nobody_knows) as passes:
+                async with self._opened(engine, streak) as passes:
+                    self._passes = passes
                     self._wire.send(Ready())
                     await self._work(passes)
         except StoppedError:  # while the stores were opened
             await self._decline()
         finally:
             self._teller.flush()
+
+    def _opened(self, engine: Engine, streak: Streak) -> AbstractAsyncContextManager[Passes]:
+        return open_passes(
+            engine,
+            self._setup.options,
+            self._setup.share,
+            streak=streak,
+            is_proven=_nobody_knows,
+            widened=lambda at_once: self._wire.send(Widened(at_once)),
+        )
 
     def _engine(self, source: Store, destination: Store) -> Engine:
         setup = self._setup

@@ -32,8 +32,10 @@ from heavysync.runners.wire import (
     Ready,
     Reply,
     Setup,
+    Split,
     Stop,
     Told,
+    Widened,
     Work,
     receive,
 )
@@ -147,11 +149,23 @@ class Crew:
             if phase != before:
                 return True
 
+    @property
+    def at_once(self) -> int:
+        """Ranges that all processes should have at once, also those that are not there yet."""
+        missing = self._team.most - len(self._members)
+        return sum(member.at_once for member in self._members) + missing * self._setup.share.ranges
+
+    def split(self, idle: int) -> None:
+        """Have ranges that are being listed hand back what they have not listed, for `idle` others to take up."""
+        loaded = [member for member in self._members if member.load]
+        for member in loaded:
+            member.tell(Split(-(-idle // len(loaded)), forced=len(loaded) < self._team.most))
+
     async def _take(self) -> Member:
-        """The process that has least to do, or a new one if all have something."""
+        """The process that has most room, or a new one if all have something to do."""
         async with self._choosing:
-            member = min(self._members, key=lambda one: one.load, default=None)
-            if member is None or (member.load and len(self._members) < self._team.most):
+            member = max(self._members, key=lambda one: one.at_once - one.load, default=None)
+            if member is None or (len(self._members) < self._team.most and all(one.load for one in self._members)):
                 member = await self._start()
             member.load += 1
             return member
@@ -159,7 +173,7 @@ class Crew:
     async def _start(self) -> Member:
         process, reader, writer = await self._team.start()
         self._started += 1
-        member = Member(process, reader, writer, self._started)
+        member = Member(process, reader, writer, self._started, self._setup.share.ranges)
         self._members.append(member)
         overhearing = self._group.create_task(member.overhear())
         self._group.create_task(self._listen(member, overhearing))
@@ -197,6 +211,8 @@ class Crew:
                     self._deaths.pop(number, None)
             case Ask(number, name, args, named):
                 member.tell(Reply(number, await self._answer(member, name, args, named)))
+            case Widened(at_once):
+                member.at_once = at_once
             case Ended(number, finished, stuck):
                 self._stuck.update((one.key, one) for one in stuck)
                 if number in member.works:

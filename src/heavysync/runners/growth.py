@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
 
 from heavysync.errors import FatalError
 from heavysync.events import Event, Finished, Listener, ListingDone, Notice, Queued
@@ -38,25 +37,15 @@ WORTH = 0.5
 LOOK_S = 1.0
 """Seconds between two looks."""
 
-MANY = 32
-"""Ranges of a plan that is large beyond doubt: the first cut of a bucket makes 16, whatever it holds."""
+MANY = 128
+"""Ranges of a plan that is large beyond doubt: the first cut of a bucket makes 16, and ranges are split after 16,000 keys where
+there is time for it."""
 
 LEAST_MEMORY = 16 * MIB
 """Bytes of content that a process needs."""
 
 AMPLE_MEMORY = 64 * MIB
 """Bytes of content that each process has into which a run grows unasked: parts of that size go to 640 GiB."""
-
-
-class Place(Protocol):
-    """Where passes are run."""
-
-    @property
-    def stuck(self) -> list[Trouble]:
-        """The first objects that were stuck when the run was stopped."""
-
-    async def run(self, before: Phase, planned: PlannedRange) -> bool:
-        """Run the pass that a range in phase `before` needs; answer False if the run stopped first."""
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -166,7 +155,6 @@ class Growing:
         self._stopping = stopping
         self._team = team
         self._outlook = outlook
-        self._turns = asyncio.Semaphore(team.options.ranges_at_once)
         self._has_grown = False
         self._before: Phase = "planned"
 
@@ -175,14 +163,22 @@ class Growing:
         """See `Place`."""
         return self._crew.stuck if self._has_grown else self._passes.stuck
 
+    @property
+    def at_once(self) -> int:
+        """See `Place`."""
+        return self._crew.at_once if self._has_grown else self._passes.at_once
+
+    def split(self, idle: int) -> None:
+        """See `Place`."""
+        (self._crew if self._has_grown else self._passes).split(idle)
+
     async def run(self, before: Phase, planned: PlannedRange) -> bool:
         """See `Place`."""
         self._before = before
-        async with self._turns:
-            if not self._has_grown:
-                finished = await self._passes.run(before, planned)
-                if finished or not self._has_grown:
-                    return finished
+        if not self._has_grown:
+            finished = await self._passes.run(before, planned)
+            if finished or not self._has_grown:
+                return finished
         if self._team.stop.is_set():
             return False
         phase, planned = await self._job.look(planned.range)

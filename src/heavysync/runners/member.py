@@ -31,16 +31,23 @@ class Member:
         reader: what it says.
         writer: what it is told.
         number: unique in the crew.
+        at_once: ranges that it should have, to begin with.
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        number: int,
+        at_once: int,
     ) -> None:
         self.process = process
         self.reader = reader
         self.writer = writer
         self.number = number
         self.load = 0  # ranges it has, or is about to have
+        self.at_once = at_once
         self.works: dict[int, asyncio.Future[bool]] = {}  # by number of the range
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.retrying: set[str] = set()

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
+from heavysync.breadth import LOOK_S
 from heavysync.state.job import Job, Phase, PlannedRange
+from heavysync.state.queue import Trouble
 
-Work = Callable[[Phase, PlannedRange], Awaitable[bool]]
-"""The pass that a range in this phase needs, here or in another process: True when it is finished, False when the run stopped
-first."""
+
+class Place(Protocol):
+    """Where passes are run: here or in other processes."""
+
+    @property
+    def at_once(self) -> int:
+        """Ranges that it should have at once, at this moment."""
+
+    @property
+    def stuck(self) -> list[Trouble]:
+        """The first objects that were stuck when the run was stopped."""
+
+    async def run(self, before: Phase, planned: PlannedRange) -> bool:
+        """Run the pass that a range in phase `before` needs; answer False if the run stopped first."""
+
+    def split(self, idle: int) -> None:
+        """Have ranges that are being listed hand back their rest, where that pays, for `idle` others to take up."""
 
 
 class Runner:
@@ -17,53 +33,63 @@ class Runner:
 
     Args:
         job: the plan.
-        at_once: ranges worked on at the same time.
         stopping: no further range is begun once it is set.
     """
 
-    def __init__(self, job: Job, *, at_once: int, stopping: asyncio.Event) -> None:
+    def __init__(self, job: Job, *, stopping: asyncio.Event) -> None:
         self._job = job
-        self._at_once = at_once
         self._stopping = stopping
         self._changed = asyncio.Condition()
 
-    async def run(self, before: Phase, work: Work) -> bool:
-        """Do `work` on every range that is in phase `before`; answer whether all were finished."""
+    async def run(self, before: Phase, place: Place) -> bool:
+        """Have all ranges run that are in phase `before`; answer whether all were finished."""
         self._last = 0
         self._active = 0
+        self._wanting = 0  # ranges that there was room for when the plan had no more
         self._all_finished = True
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._at_once):
-                group.create_task(self._worker(before, work))
+            balancing = group.create_task(self._balance(place))
+            while (planned := await self._next(before, place)) is not None:
+                group.create_task(self._one(before, planned, place))
+            balancing.cancel()
         return self._all_finished and not await self._job.next_ranges(before, after=0, limit=1)
 
     async def announce(self) -> None:
-        """Tell waiting workers that the plan has got more ranges."""
+        """Tell that the plan has got more ranges."""
         async with self._changed:
             self._changed.notify_all()
 
-    async def _worker(self, before: Phase, work: Work) -> None:
-        while (planned := await self._next(before)) is not None:
-            finished = False
-            try:
-                finished = await work(before, planned)
-            finally:
-                self._all_finished = self._all_finished and finished
-                async with self._changed:
-                    self._active -= 1
-                    self._changed.notify_all()
+    async def _one(self, before: Phase, planned: PlannedRange, place: Place) -> None:
+        finished = False
+        try:
+            finished = await place.run(before, planned)
+        finally:
+            self._all_finished = self._all_finished and finished
+            async with self._changed:
+                self._active -= 1
+                self._changed.notify_all()
 
-    async def _next(self, before: Phase) -> PlannedRange | None:
-        """The next range that nobody has begun; waits while others may still hand some back."""
+    async def _next(self, before: Phase, place: Place) -> PlannedRange | None:
+        """The next range that nobody has begun; waits while there is no room, or others may still hand some back."""
         async with self._changed:
             while not self._stopping.is_set():
                 # numbers only grow, so what is new lies above the last one taken
-                found = await self._job.next_ranges(before, after=self._last, limit=1)
+                room = max(0, place.at_once - self._active)
+                found = await self._job.next_ranges(before, after=self._last, limit=1) if room else []
                 if found:
                     self._last = found[0].range
                     self._active += 1
                     return found[0]
+                self._wanting = room
                 if self._active == 0:
                     return None
                 await self._changed.wait()
             return None
+
+    async def _balance(self, place: Place) -> None:
+        """See to it that there are as many ranges at work as there should be: new ones, then pieces of those at work."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._wanting:
+                place.split(self._wanting)
+            await self.announce()

@@ -41,11 +41,6 @@ class Team:
     stop: asyncio.Event
     retry_base_s: float
 
-    @property
-    def ranges_at_once(self) -> int:
-        """Ranges worked on at the same time, two a process at least: while one is listed, the other one copies."""
-        return max(self.options.ranges_at_once, 2 * self.most)
-
     def setup(self, *, run: Run, is_watched: bool, null_is_safe: bool) -> Setup:
         """What each process is told first."""
         return Setup(

@@ -70,6 +70,18 @@ class Stop(NamedTuple):
     """To a process: finish what is under way, record it, release the rest."""
 
 
+class Split(NamedTuple):
+    """To a process: have ranges that are being listed hand back what they have not listed.
+
+    Attributes:
+        idle: ranges that could be worked on besides.
+        forced: also if the process is busy: there are others that are not.
+    """
+
+    idle: int
+    forced: bool
+
+
 class Leave(NamedTuple):
     """To a process: there is nothing more to do."""
 
@@ -108,6 +120,12 @@ class Told(NamedTuple):
     progressed: frozenset[int]
 
 
+class Widened(NamedTuple):
+    """From a process: it should have so many ranges at once from now on."""
+
+    at_once: int
+
+
 class Ended(NamedTuple):
     """From a process: a pass over a range has ended.
 
@@ -136,7 +154,7 @@ class Broke(NamedTuple):
     trace: str
 
 
-Message = Setup | Work | Reply | Stop | Leave | Ready | Ask | Told | Ended | Broke
+Message = Setup | Work | Reply | Stop | Split | Leave | Ready | Ask | Told | Widened | Ended | Broke
 
 
 def frame(message: Message) -> bytes:

@@ -1,0 +1,65 @@
+"""On how many ranges a process works at once: few while they keep it busy, more as long as it mostly waits for servers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from heavysync.pacing import IDLE, busy_s
+
+LOOK_S = 0.5
+"""Seconds between two looks at how busy a process is."""
+
+MOST = 64
+"""Ranges at once at most: each is an open file, a thread and some MiB."""
+
+_GROWTH = 1.5
+
+
+class Breadth:
+    """The number of ranges that a process works on at once, which grows.
+
+    Args:
+        least: to begin with.
+        most: at most.
+        clock: seconds.
+        loads: seconds that the process was busy, each in its way: the CPU-seconds of all its threads (those of the state's
+            files take most of a listing), and what its event loop ran or was kept from running by other programs.
+
+    Attributes:
+        at_once: ranges.
+        is_idle: whether the process mostly waited between the last two looks.
+    """
+
+    def __init__(
+        self,
+        least: int,
+        most: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        loads: tuple[Callable[[], float], ...] = (time.process_time, busy_s),
+    ) -> None:
+        self.at_once = least
+        self.is_idle = False
+        self._most = max(least, most)
+        self._clock = clock
+        self._loads = loads
+        self._looked = self._read()
+
+    def look(self, *, is_wanting: bool) -> bool:
+        """See how busy the process was since the last look; answer whether it can work on more ranges from now on.
+
+        Args:
+            is_wanting: it works on as many as it may, and they give it too little to do.
+        """
+        (then, *before), now = self._looked, self._read()
+        self._looked = now
+        passed = now[0] - then
+        self.is_idle = passed > 0 and max(after - load for after, load in zip(now[1:], before, strict=True)) < IDLE * passed
+        if not (is_wanting and self.is_idle and self.at_once < self._most):
+            return False
+        self.at_once = min(self._most, int(self.at_once * _GROWTH) + 1)
+        return True
+
+    def _read(self) -> tuple[float, ...]:
+        return (self._clock(), *(load() for load in self._loads))
