@@ -41,8 +41,10 @@ class Server:
         return fetch(f"{self.urls['gs']}/download/storage/v1/b/{bucket}/o/{name}?alt=media")
 
 
-def fetch(url: str, body: bytes | None = None, method: str | None = None) -> bytes:
-    with urllib.request.urlopen(urllib.request.Request(url, body, method=method), timeout=60) as answer:
+def fetch(url: str, body: bytes | None = None, method: str | None = None, **headers: str) -> bytes:
+    """One request; underscores in names of headers stand for dashes."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    with urllib.request.urlopen(urllib.request.Request(url, body, named, method=method), timeout=60) as answer:
         return answer.read()
 
 

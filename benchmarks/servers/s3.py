@@ -211,9 +211,10 @@ class S3:
             return ""
         if thing.crc32c:
             return f"x-amz-checksum-crc32c: {thing.crc32c}\r\nx-amz-checksum-type: FULL_OBJECT\r\n"
-        if not thing.crc64nvme:
-            thing.crc64nvme = crc64nvme_of(thing.pieces)
-        return f"x-amz-checksum-crc64nvme: {thing.crc64nvme}\r\nx-amz-checksum-type: FULL_OBJECT\r\n"
+        crc64nvme = thing.crc64nvme or crc64nvme_of(thing.pieces)
+        if isinstance(thing, Thing):  # not made up anew each time
+            thing.crc64nvme = crc64nvme
+        return f"x-amz-checksum-crc64nvme: {crc64nvme}\r\nx-amz-checksum-type: FULL_OBJECT\r\n"
 
     def _write(self, request: Request, bucket: Bucket, key: str) -> Answer:
         self.counts["put"] += 1

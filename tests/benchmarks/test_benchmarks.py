@@ -74,6 +74,8 @@ def test_made_up_buckets_are_listed_and_compared_like_stored_ones(server, tmp_pa
             assert pages["made-up"] == pages["stored"], (scheme, query)
             assert pages["stored"] == sorted(set(pages["stored"]))
     url = f"{server.urls['s3']}/made-up/{listing(server, 'made-up', '')[7]}"
+    told = [fetch(address, x_amz_checksum_mode="ENABLED") for address in (url, url.replace("made-up", "stored"))]
+    assert told[0] == told[1]
     fetch(url, b"other", "PUT")
     assert fetch(url) == b"other"
     assert server.control("/compare", service="s3", bucket="made-up", to_service="s3", to_bucket="stored")["differing"] == 1
