@@ -162,10 +162,10 @@ class Crew:
             member.tell(Split(-(-idle // len(loaded)), forced=len(loaded) < self._team.most))
 
     async def _take(self) -> Member:
-        """The process that has most room, or a new one if all have something to do."""
+        """The process that has least to do and room for more, or a new one if all have something."""
         async with self._choosing:
-            member = max(self._members, key=lambda one: one.at_once - one.load, default=None)
-            if member is None or (len(self._members) < self._team.most and all(one.load for one in self._members)):
+            member = min(self._members, key=lambda one: (one.load >= one.at_once, one.load), default=None)
+            if member is None or (member.load and len(self._members) < self._team.most):
                 member = await self._start()
             member.load += 1
             return member
