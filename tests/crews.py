@@ -46,6 +46,12 @@ def is_alive(pid: int) -> bool:
     return stat is not None and stat[0] != "Z"
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal."""
+    stat = _stat(pid)
+    return stat is not None and stat[0] == "T"
+
+
 def _stat(pid: int) -> list[str] | None:
     """State, parent and so on."""
     try:

@@ -10,8 +10,8 @@ from heavysync.pacing import IDLE, busy_s
 LOOK_S = 0.5
 """Seconds between two looks at how busy a process is."""
 
-MOST = 64
-"""Ranges at once at most: each is an open file, a thread and some MiB."""
+MOST = 32
+"""Ranges at once at most: each is an open file, a thread and 2-3 MiB."""
 
 _GROWTH = 1.5
 

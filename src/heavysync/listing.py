@@ -28,17 +28,19 @@ class Quota:
 
     Attributes:
         rows: keys of one side.
+        worth: keys of one side after which the rest is worth being split.
         pieces: that the rest should be cut into.
         is_open: the range is being listed.
     """
 
     rows: int
+    worth: int
     pieces: int
     is_open: bool = True
 
-    def split(self, pieces: int, *, worth: int) -> None:
-        """Hand the rest back soon, for others to take up, but not before `worth` keys."""
-        self.rows = min(self.rows, worth)
+    def split(self, pieces: int) -> None:
+        """Hand the rest back soon, for others to take up."""
+        self.rows = min(self.rows, self.worth)
         self.pieces = max(self.pieces, pieces)
 
 

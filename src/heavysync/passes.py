@@ -142,7 +142,7 @@ class Passes:
         if quotas and (forced or (self._breadth.is_idle and self._is_hungry)):
             pieces = min(1 - (-idle // len(quotas)), MOST_PIECES)
             for quota in quotas:
-                quota.split(pieces, worth=self._options.first_rows)
+                quota.split(pieces)
 
     async def watch(self, widened: Callable[[int], None]) -> None:
         """Take more ranges at once as long as there is time for them, for ever."""
@@ -151,15 +151,20 @@ class Passes:
             if self._breadth.look(is_wanting=self._active >= self.at_once and self._is_hungry):
                 widened(self.at_once)
 
+    def _quota_of(self, planned: PlannedRange, *, is_uncut: bool) -> Quota:
+        options = self._options
+        if planned.span.lo is None and planned.span.hi is None:
+            return Quota(min(options.first_rows, options.range_rows), options.first_rows // 4, self._share.pieces)
+        return Quota(options.range_rows, options.range_rows if is_uncut else options.first_rows // 2, 2)
+
     async def _copy(self, engine: Engine, planned: PlannedRange) -> bool:
         """List and copy a range; what it hands back becomes a range of its own."""
-        options = self._options
-        planned = await engine.cut(planned)
+        span = planned.span
+        planned, to_cut = await engine.cut(planned), planned.to_cut
         if planned.to_cut:
             return False
-        is_first = planned.span.lo is None and planned.span.hi is None
-        rows = min(options.first_rows, options.range_rows) if is_first else options.range_rows
-        quota = self._quotas[planned.range] = Quota(rows, self._share.pieces if is_first else 2)
+        is_uncut = bool(to_cut) and planned.span == span  # no border was found, nor would be soon
+        quota = self._quotas[planned.range] = self._quota_of(planned, is_uncut=is_uncut)
         try:
             return await engine.copy(planned, quota)
         finally:

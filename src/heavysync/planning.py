@@ -19,6 +19,9 @@ from heavysync.stores.base import Store
 PROBES, PROBES_PER_PIECE = 32, 6
 """Lists of one key after which a search ends: so many, and so many for each piece wanted; 1,000 of them cost half a cent."""
 
+OFFSET_MAX = 1024
+"""Bytes of UTF-8 that a key can have with the prefix, and so an offset."""
+
 WAYS = 4
 """Into so many parts the search for a length divides what is left at each step: half as many steps as by bisection."""
 
@@ -49,6 +52,10 @@ class Prober:
     def is_spent(self) -> bool:
         """No probe is left, or the run stops."""
         return self._left <= 0 or self._retry.stopping.is_set()
+
+    def fits(self, offset: str | None) -> bool:
+        """Whether a list can begin at an offset."""
+        return offset is not None and len((self._store.location.prefix + offset).encode()) <= OFFSET_MAX
 
     async def first(self, after: str | None, until: str | None) -> str | None:
         """The first key above `after` and at most `until`; None: there is none."""
@@ -144,10 +151,10 @@ async def _divide(prober: Prober, gap: _Gap, *, is_fine: bool) -> tuple[list[str
     found in a few steps, however small a part of the gap it is.
     """
     middle = between(gap.low, gap.high)
-    if middle is None or prober.is_spent:
+    if middle is None or prober.is_spent or not prober.fits(middle):
         return [], []
     borders = [between(gap.low, middle), middle, between(middle, gap.high)] if is_fine else [middle]
-    edges = [gap.low, *(border for border in borders if border is not None), gap.high]
+    edges = [gap.low, *(border for border in borders if border is not None and prober.fits(border)), gap.high]
     keys = await _together(prober.first(*part) for part in pairwise(edges))
     parts = [_Gap(key, end) for key, end in zip(keys, edges[1:], strict=True) if key is not None]
     if keys[0] is None or len(parts) > 1:

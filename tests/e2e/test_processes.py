@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 from commands import ended, until, watched
 from buckets import GcsBucket, S3Bucket
-from crews import SmallRanges, children_of, is_alive, kill, words_of
+from crews import SmallRanges, children_of, is_alive, is_stopped, kill, words_of
 from gateway import s3_error
 
 OBJECTS = 150
@@ -148,6 +148,7 @@ def test_orphan_that_cannot_end_holds_the_state(pair_of):
         assert until(lambda: len(children_of(process.pid)) == 2 and len(destination.written()) >= 20, process)
         orphan = children_of(process.pid)[0]
         os.kill(orphan, signal.SIGSTOP)
+        assert until(lambda: is_stopped(orphan), process)
         process.kill()
         process.wait()
     try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import random
+
+from typing import Any
 
 import pytest
 
 from heavysync.deleting import _present
 from heavysync.errors import FatalError
 from heavysync.keyspace import KeyRange, cut
-from heavysync.objects import Location, Metadata
+from heavysync.objects import Location, Metadata, Page
 from heavysync.planning import PROBES, PROBES_PER_PIECE, find_borders
 from heavysync.retry import Retrier, StoppedError
 from heavysync.stores.memory import MemoryStore
@@ -121,3 +124,28 @@ def test_source_is_asked_again_for_every_key(shape: str) -> None:
 
     assert found == set(asked) & set(keys)
     assert store.calls["list_page"] + store.calls["stat"] <= len(asked) + 10
+
+
+@pytest.mark.parametrize("prefix", ["", "p/" * 100])
+def test_lists_begin_where_a_key_could_be(prefix: str) -> None:
+    """Keys of 1,024 bytes that share nearly all of them: no offset is longer than a key with the prefix can be."""
+    chance = random.Random(1)
+    asked: list[str] = []
+    for _ in range(30):
+        room = 1024 - len(prefix)
+        length = chance.choice([1, 2, 4, 6])
+        ends = {"".join(chance.choices("0123456789abcdef~ ", k=length)) for _ in range(20)}
+        keys = sorted("p" * (room - length) + end for end in ends)
+        store = store_with([prefix + key for key in keys])
+        store.location = Location(scheme="s3", bucket="bucket", prefix=prefix)
+        page_of = store.list_page
+
+        async def list_page(after: str, until: str | None, limit: int = 1000, page_of: Any = page_of) -> Page:
+            asked.append(after)
+            page: Page = await page_of(after, until, limit)
+            return page
+
+        store.list_page = list_page  # type: ignore[assignment,method-assign]
+        asyncio.run(find_borders(store, Retrier(), KeyRange(keys[0], keys[-1]), chance.choice([2, 4, 16])))
+
+    assert max(len((prefix + after).encode()) for after in asked) == 1024

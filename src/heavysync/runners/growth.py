@@ -37,9 +37,8 @@ WORTH = 0.5
 LOOK_S = 1.0
 """Seconds between two looks."""
 
-MANY = 128
-"""Ranges of a plan that is large beyond doubt: the first cut of a bucket makes 16, and ranges are split after 16,000 keys where
-there is time for it."""
+MANY = 1024
+"""Ranges of a plan that is large beyond doubt: so many hold some millions of keys (`runner.LEAST_KEYS`)."""
 
 LEAST_MEMORY = 16 * MIB
 """Bytes of content that a process needs."""
@@ -156,6 +155,7 @@ class Growing:
         self._team = team
         self._outlook = outlook
         self._has_grown = False
+        self._turns = asyncio.Semaphore(1)  # for what this process has begun and the others go on with
         self._before: Phase = "planned"
 
     @property
@@ -179,6 +179,11 @@ class Growing:
             finished = await self._passes.run(before, planned)
             if finished or not self._has_grown:
                 return finished
+            async with self._turns:
+                return await self._move(before, planned)
+        return await self._move(before, planned)
+
+    async def _move(self, before: Phase, planned: PlannedRange) -> bool:
         if self._team.stop.is_set():
             return False
         phase, planned = await self._job.look(planned.range)
@@ -193,6 +198,7 @@ class Growing:
             self._outlook(Notice(f"{said}: {error}"))
             return
         if can_grow:
+            self._turns = asyncio.Semaphore(self._crew.at_once)
             self._has_grown = True
             self._stopping.set()
 
