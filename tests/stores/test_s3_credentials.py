@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -290,6 +292,58 @@ def test_keys_of_the_environment_are_not_waited_for(home, monkeypatch):
         assert Retrying not in map(type, told)
 
     _waiting(home, test)
+
+
+def test_keys_of_the_environment_need_no_aiobotocore(home):
+    """Its import is a fifth of a start; a profile does need it."""
+    code = """
+import asyncio, sys
+from heavysync.stores.s3_session import S3Options, Session
+session = Session(S3Options(endpoint_url="http://127.0.0.1:1"), "bkt")
+asyncio.run(session.open())
+print(session.identity, sorted({"aiobotocore", "aiohttp"} & set(sys.modules)))
+"""
+    _write(home, 1)
+    keys = {"AWS_ACCESS_KEY_ID": "AKIA9", "AWS_SECRET_ACCESS_KEY": "sEcReT"}
+    for given, told in ((keys, "key AKIA9 []"), ({}, "key AKIA1 ['aiobotocore', 'aiohttp']")):
+        run = subprocess.run([sys.executable, "-c", code], env=os.environ | given, capture_output=True, text=True, check=True)
+        assert run.stdout.strip() == told
+
+
+@pytest.mark.parametrize(
+    ("given", "identity"),
+    [
+        ({}, "key AKIA9"),  # the environment comes before the files
+        ({"AWS_PROFILE": "default"}, "key AKIA9"),  # also before a profile that the environment names
+        ({"AWS_ACCESS_KEY_ID": ""}, "key AKIA1"),
+    ],
+)
+def test_keys_of_the_environment_come_first(given, identity, home, monkeypatch):
+    """As for all AWS tools; those of a profile that an option names come before them."""
+    _write(home, 1)
+    for name, value in {"AWS_ACCESS_KEY_ID": "AKIA9", "AWS_SECRET_ACCESS_KEY": "sEcReT", **given}.items():
+        monkeypatch.setenv(name, value)
+    for profile, found in ((None, identity), ("default", "key AKIA1")):
+        session = _session(profile)
+        asyncio.run(session.open())
+        assert session.identity == found
+
+
+def test_half_of_the_keys_in_the_environment_is_an_error(home, monkeypatch):
+    """Not those of a file in their place."""
+    _write(home, 1)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA9")
+    assert "secret" in _refusal().lower()
+
+
+def test_keys_of_the_environment_that_end_are_known_to_end(home, monkeypatch):
+    """AWS_CREDENTIAL_EXPIRATION: they count as temporary, as before."""
+    for name, value in (("ACCESS_KEY_ID", "AKIA9"), ("SECRET_ACCESS_KEY", "sEcReT"), ("SESSION_TOKEN", "tOkEn")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "2030-01-01T00:00:00Z")
+    session = _session()
+    asyncio.run(session.open())
+    assert session.identity.startswith("profile")
 
 
 def test_keys_refused_before_any_success_are_not_waited_for(home):

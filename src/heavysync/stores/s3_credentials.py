@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from inspect import isawaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from heavysync.stores import s3_program
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
+    from botocore.session import Session
 
 ASK_S = 60.0
 """Seconds after which a service or program that hands out credentials is given up; botocore has no limit for programs."""
@@ -27,7 +29,7 @@ _LOCAL = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, 
 _WORDS = 300  # characters of what a helper program or service says
 
 
-def check_files(session: AioSession) -> None:
+def check_files(session: Session) -> None:
     """Refuse credential files that are there and cannot be read.
 
     Raises:
@@ -42,6 +44,23 @@ def check_files(session: AioSession) -> None:
             continue
         except OSError as error:
             raise FatalError(f"{path}: cannot read the AWS credentials or settings: {error.strerror}") from None
+
+
+def from_environment(session: Session) -> Any:
+    """The keys that the environment holds, where they come first, and have no end; None: they are to be looked for.
+
+    Raises:
+        FatalError: half of them is missing.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    first = session.get_component("credential_provider").providers[0]
+    if first.METHOD != "env" or os.environ.get("AWS_CREDENTIAL_EXPIRATION"):
+        return None
+    try:
+        return first.load()
+    except BotoCoreError as error:
+        raise FatalError(f"credentials: {short(error)}") from None
 
 
 async def load(session: AioSession, where: str) -> Any:
@@ -91,7 +110,8 @@ async def freeze(credentials: Any, where: str) -> Any:
     where = f"{where}: refreshing credentials"
     try:
         async with asyncio.timeout(ASK_S):
-            frozen = await credentials.get_frozen_credentials()
+            frozen = credentials.get_frozen_credentials()
+            frozen = await frozen if isawaitable(frozen) else frozen
     except (BotoCoreError, ClientError, ResponseParserError, TimeoutError, OSError) as error:
         raise credentials_error(f"{where}: {short(error)}", error) from None
     except RuntimeError as error:  # "refreshed credentials are still expired" (botocore)
@@ -109,7 +129,7 @@ async def freeze(credentials: Any, where: str) -> Any:
     return frozen
 
 
-def source_of(session: AioSession, credentials: Any) -> tuple[str, bool]:
+def source_of(session: Session, credentials: Any) -> tuple[str, bool]:
     """Where credentials come from, in words, and whether that may hold others while this process runs."""
     method = str(credentials.method)
     if method in {"env", "explicit"}:
@@ -153,18 +173,18 @@ def short(error: Exception) -> str:
     return text if len(text) <= _WORDS else f"{text[:_WORDS]}…"
 
 
-def _named(session: AioSession) -> str:
+def _named(session: Session) -> str:
     """What somebody has said where the credentials are, for people; empty where nobody has."""
     if session.profile is not None:
         return f" in profile {session.profile!r}"
     return f" in {_path(session, 'credentials_file')}" if "AWS_SHARED_CREDENTIALS_FILE" in os.environ else ""
 
 
-def _path(session: AioSession, variable: str) -> Path:
+def _path(session: Session, variable: str) -> Path:
     return Path(os.path.expandvars(str(session.get_config_variable(variable)))).expanduser()
 
 
-def _helper(session: AioSession) -> str:
+def _helper(session: Session) -> str:
     return f"profile {session.profile or 'default'} in {_path(session, 'config_file')}"
 
 
