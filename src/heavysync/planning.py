@@ -95,7 +95,7 @@ async def _end(prober: Prober, first: str, hi: str | None) -> str:
     searched for by its length, since "nothing lies above all keys that begin like this" holds for every shorter one as well.
     """
     longest = len(first)
-    while len(first[:longest].encode()) + len(HIGHEST.encode()) > KEY_MAX:
+    while longest and not (len(first[:longest].encode()) <= KEY_MAX and prober.fits(first[:longest] + HIGHEST)):
         longest -= 1
     shared, beyond = -1, longest + 1  # lengths of which it holds, and does not
     while beyond - shared > 1 and not prober.is_spent:

@@ -126,7 +126,7 @@ def test_source_is_asked_again_for_every_key(shape: str) -> None:
     assert store.calls["list_page"] + store.calls["stat"] <= len(asked) + 10
 
 
-@pytest.mark.parametrize("prefix", ["", "p/" * 100])
+@pytest.mark.parametrize("prefix", ["", "p/" * 100, "p/" * 350])
 def test_lists_begin_where_a_key_could_be(prefix: str) -> None:
     """Keys of 1,024 bytes that share nearly all of them: no offset is longer than a key with the prefix can be."""
     chance = random.Random(1)

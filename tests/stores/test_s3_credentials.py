@@ -8,7 +8,9 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from wire_server import Answer, answer, wire_server
@@ -344,6 +346,98 @@ def test_keys_of_the_environment_that_end_are_known_to_end(home, monkeypatch):
     session = _session()
     asyncio.run(session.open())
     assert session.identity.startswith("profile")
+
+
+class _Machine(BaseHTTPRequestHandler):
+    """A metadata server that hands out the rights of the machine."""
+
+    def do_PUT(self):
+        self._answer(b"token")
+
+    def do_GET(self):
+        keys = {"AccessKeyId": "MACHINE", "SecretAccessKey": "x", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
+        is_list = self.path.endswith(("credentials/", "credentials-extended/"))
+        self._answer(b"role" if is_list else json.dumps({"Code": "Success", **keys}).encode())
+
+    def _answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def machine(home, monkeypatch):
+    """A machine that has rights of its own, and settings that nobody has named."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Machine)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.delenv("AWS_SHARED_CREDENTIALS_FILE")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    yield home / "config"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_machine_is_asked_where_nothing_else_is_set(machine):
+    """As on any VM with a role."""
+    session = _session()
+    asyncio.run(session.open())
+    assert session._signer.access_key == "MACHINE"
+
+
+@pytest.mark.parametrize("how", ["gone", "unreadable", "empty"])
+def test_settings_that_go_while_credentials_are_waited_for_do_not_lead_to_the_machine(how, machine, home):
+    """Its rights are not those that were meant; the wait goes on with what was set."""
+    _helper(home, "no", code=1)
+    session = _session(is_proven=True, grace_s=2.5)
+
+    async def body():
+        async with asyncio.TaskGroup() as group:
+            opening = group.create_task(_caught(session.open()))
+            await asyncio.sleep(0.5)
+            _break(machine, how)
+        return opening.result()
+
+    assert "custom-process" in str(asyncio.run(body()))
+    assert session._signer is None
+
+
+@pytest.mark.parametrize("how", ["gone", "unreadable", "empty"])
+def test_settings_that_go_later_do_not_lead_to_the_machine(how, machine):
+    """Where others were used, the machine's are never taken."""
+    machine.write_text(f"[default]\n{KEYS.format(1)}")
+    session = _session()
+
+    async def body():
+        await session.open()
+        _break(machine, how)
+        await session._loading(session._new_session())()
+
+    with pytest.raises(FatalError, match="no credentials|cannot read"):
+        asyncio.run(body())
+
+
+async def _caught(step):
+    try:
+        return await step
+    except FatalError as error:
+        return error
+
+
+def _break(file, how):
+    if how == "empty":
+        file.write_text("")
+        return
+    file.rename(file.with_suffix(".old"))
+    if how == "unreadable":
+        file.mkdir()
 
 
 def test_keys_refused_before_any_success_are_not_waited_for(home):

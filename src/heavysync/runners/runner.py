@@ -96,8 +96,9 @@ class Runner:
         """See to it that there are as many ranges at work as there should be: new ones, then pieces of those at work."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if self._wanting and await self._may_split(place):
-                place.split(self._wanting)
+            wanting = self._wanting
+            if wanting and await self._may_split(place):
+                place.split(wanting)
             await self.announce()
 
     async def _may_split(self, place: Place) -> bool:

@@ -46,7 +46,12 @@ def check_files(session: Session) -> None:
             raise FatalError(f"{path}: cannot read the AWS credentials or settings: {error.strerror}") from None
 
 
-def from_environment(session: Session) -> Any:
+def is_of_machine(credentials: Any) -> bool:
+    """Whether they come from the metadata server of this machine."""
+    return credentials.method in _METADATA
+
+
+def from_environment(session: Session, where: str) -> Any:
     """The keys that the environment holds, where they come first, and have no end; None: they are to be looked for.
 
     Raises:
@@ -54,17 +59,22 @@ def from_environment(session: Session) -> Any:
     """
     from botocore.exceptions import BotoCoreError
 
-    first = session.get_component("credential_provider").providers[0]
-    if first.METHOD != "env" or os.environ.get("AWS_CREDENTIAL_EXPIRATION"):
-        return None
     try:
+        first = session.get_component("credential_provider").providers[0]
+        if first.METHOD != "env" or os.environ.get("AWS_CREDENTIAL_EXPIRATION"):
+            return None
         return first.load()
-    except BotoCoreError as error:
-        raise FatalError(f"credentials: {short(error)}") from None
+    except (BotoCoreError, ValueError) as error:
+        raise FatalError(f"{where}: credentials: {short(error)}") from None
 
 
-async def load(session: AioSession, where: str) -> Any:
+async def load(session: AioSession, where: str, *, is_ours: bool = False) -> Any:
     """Find credentials as AWS tools do; a profile, or a credentials file, that was named has its own, or none.
+
+    Args:
+        session: has read the files.
+        where: for messages.
+        is_ours: there were some that were not the machine's: nor are the next ones.
 
     Raises:
         FatalError: there are none, or they are malformed.
@@ -75,7 +85,7 @@ async def load(session: AioSession, where: str) -> Any:
 
     s3_program.tie_programs(session)
     named = _named(session)
-    if named:
+    if named or is_ours:
         resolver = session.get_component("credential_provider")
         for method in _METADATA:
             resolver.remove(method)

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -122,9 +122,8 @@ class Session:
         session = self._new_session()
         self.ca_bundle = self._options.ca_bundle or session.get_config_variable("ca_bundle")
         if not self._options.anonymous:
-            s3_credentials.check_files(session)
-            await self._renewal.unless_stopped(self._load)
-        self.endpoint = self._resolve(session, self._options.region)
+            await self._renewal.unless_stopped(self._loading(session))
+        self.endpoint = await asyncio.to_thread(self._resolve, session, self._options.region)
         if self._credentials is not None:
             await self.signer()
         return self.endpoint
@@ -135,7 +134,7 @@ class Session:
             if region == self.endpoint.region:
                 return
             if self.endpoint.partition:
-                self.endpoint = self._resolve(self._new_session(), region)
+                self.endpoint = await asyncio.to_thread(self._resolve, self._new_session(), region)
             else:
                 self.endpoint = self.endpoint._replace(region=region)
             self._signer = None
@@ -191,8 +190,7 @@ class Session:
         """Take the credentials of now, from a source read anew where what it held is refused."""
         try:
             if self._renewal.must_reread:
-                s3_credentials.check_files(self._new_session())
-                await self._load()
+                await self._loading(self._new_session())()
             await self._freeze()
         except HeavysyncError:
             if self._signer is None or self._ends_within(30):
@@ -212,15 +210,25 @@ class Session:
             raise FatalError(f"s3://{self._bucket}: {error}") from error
         return session
 
-    async def _load(self) -> None:
-        """Find credentials: keys of the environment without aiobotocore, which takes a fifth of a start to import."""
-        session = self._new_session()
-        self._credentials = s3_credentials.from_environment(session)
-        if self._credentials is None:
+    def _loading(self, session: BotoSession) -> Callable[[], Awaitable[None]]:
+        """What finds credentials in the files as they are now, however often it is tried: without them it would look elsewhere.
+
+        Keys of the environment do without aiobotocore, which takes a fifth of a start to import.
+        """
+        s3_credentials.check_files(session)
+        given = s3_credentials.from_environment(session, self._where)
+        if given is None:
             from aiobotocore.session import AioSession
 
             session = self._new_session(AioSession)
-            self._credentials = await self._answered(s3_credentials.load(session, self._where))
+            s3_credentials.check_files(session)
+        return functools.partial(self._load, session, given)
+
+    async def _load(self, session: BotoSession, given: Any) -> None:
+        """Take what the environment has given, or look where else credentials may be; never at the machine's after others."""
+        is_ours = self._credentials is not None and not s3_credentials.is_of_machine(self._credentials)
+        loading = s3_credentials.load(session, self._where, is_ours=is_ours) if given is None else None
+        self._credentials = given if loading is None else await self._answered(loading)
         self._renewal.source, self._renewal.can_change = s3_credentials.source_of(session, self._credentials)
         self._name_identity(session)
 
@@ -264,7 +272,10 @@ class Session:
         return isinstance(self._credentials, RefreshableCredentials) and self._credentials.refresh_needed(seconds)
 
     def _resolve(self, session: BotoSession, region: str | None) -> Endpoint:
-        """Ask botocore for the bucket's URL: it builds a HeadBucket request and is stopped from sending it."""
+        """Ask botocore for the bucket's URL: it builds a HeadBucket request and is stopped from sending it.
+
+        In a thread: with `defaults_mode = auto` it asks the metadata server for the region.
+        """
         from botocore import UNSIGNED
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
@@ -289,7 +300,7 @@ class Session:
             finally:
                 client.close()
             raise AssertionError("HeadBucket builds a request")
-        except (BotoCoreError, ValueError) as error:
+        except (BotoCoreError, ValueError, OSError) as error:
             raise FatalError(f"s3://{self._bucket}: {_USER_INFO.sub('//[secret]@', str(error))}") from None
 
 
