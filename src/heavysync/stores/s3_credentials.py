@@ -51,20 +51,20 @@ def is_of_machine(credentials: Any) -> bool:
     return credentials.method in _METADATA
 
 
-def from_environment(session: Session, where: str) -> Any:
-    """The keys that the environment holds, where they come first, and have no end; None: they are to be looked for.
+def from_environment(where: str) -> Any:
+    """The keys that the environment holds, which come before all but those of a profile by name; None: none, or they end.
 
     Raises:
         FatalError: half of them is missing.
     """
+    from botocore.credentials import EnvProvider
     from botocore.exceptions import BotoCoreError
 
+    if os.environ.get("AWS_CREDENTIAL_EXPIRATION"):
+        return None
     try:
-        first = session.get_component("credential_provider").providers[0]
-        if first.METHOD != "env" or os.environ.get("AWS_CREDENTIAL_EXPIRATION"):
-            return None
-        return first.load()
-    except (BotoCoreError, ValueError) as error:
+        return EnvProvider().load()
+    except BotoCoreError as error:
         raise FatalError(f"{where}: credentials: {short(error)}") from None
 
 

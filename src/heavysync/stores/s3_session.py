@@ -215,20 +215,20 @@ class Session:
 
         Keys of the environment do without aiobotocore, which takes a fifth of a start to import.
         """
-        s3_credentials.check_files(session)
-        given = s3_credentials.from_environment(session, self._where)
+        given = None if self._options.profile is not None else s3_credentials.from_environment(self._where)
         if given is None:
             from aiobotocore.session import AioSession
 
             session = self._new_session(AioSession)
-            s3_credentials.check_files(session)
+        s3_credentials.check_files(session)
         return functools.partial(self._load, session, given)
 
     async def _load(self, session: BotoSession, given: Any) -> None:
         """Take what the environment has given, or look where else credentials may be; never at the machine's after others."""
-        is_ours = self._credentials is not None and not s3_credentials.is_of_machine(self._credentials)
-        loading = s3_credentials.load(session, self._where, is_ours=is_ours) if given is None else None
-        self._credentials = given if loading is None else await self._answered(loading)
+        if given is None:
+            is_ours = self._credentials is not None and not s3_credentials.is_of_machine(self._credentials)
+            given = await self._answered(s3_credentials.load(session, self._where, is_ours=is_ours))
+        self._credentials = given
         self._renewal.source, self._renewal.can_change = s3_credentials.source_of(session, self._credentials)
         self._name_identity(session)
 
