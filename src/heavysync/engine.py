@@ -13,7 +13,7 @@ from heavysync.copying import CopyPool, copy_range
 from heavysync.deleting import delete_extras
 from heavysync.events import Listener
 from heavysync.keyspace import KeyRange
-from heavysync.listing import HandBack, Lister, Quota
+from heavysync.listing import Lister, Quota
 from heavysync.planning import find_borders
 from heavysync.purging import Purger
 from heavysync.retry import Retrier, StoppedError
@@ -118,7 +118,7 @@ class Engine:
         lister = Lister(state.inventory, stores, self.retry, listener=self.listener, wake=wake)
         is_listed = False
         try:
-            is_listed = await lister.run(planned.span, quota, self._hand_back(planned))
+            is_listed = await lister.run(planned.span, quota, partial(self.plan.hand_back, planned.range))
         except* StoppedError:  # the copiers see the stop, too: what they have under way is recorded before the range is left
             pass
         finally:
@@ -127,12 +127,6 @@ class Engine:
             listed.set()
             await self.plan.listed(planned.range)
         wake.set()
-
-    def _hand_back(self, planned: PlannedRange) -> HandBack:
-        async def hand_back(at: str, pieces: int) -> None:
-            await self.plan.hand_back(planned.range, at, pieces=pieces)
-
-        return hand_back
 
     async def delete(self, planned: PlannedRange) -> bool:
         """Delete the range's extra objects; answer False if the run stopped first."""

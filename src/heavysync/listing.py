@@ -8,9 +8,9 @@ which both have spoken.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from heavysync.events import Listed, Listener, Queued
 from heavysync.keyspace import KeyRange
@@ -18,8 +18,12 @@ from heavysync.retry import Retrier
 from heavysync.state.inventory import Inventory, Listing, SideName
 from heavysync.stores.base import Store
 
-HandBack = Callable[[str, int], Awaitable[None]]
-"""Gives the keys above a key back to the plan, to be cut into so many pieces; returns when that is committed."""
+
+class HandBack(Protocol):
+    """Gives the keys above `at` back to the plan, to be cut into `pieces`; returns when that is committed."""
+
+    async def __call__(self, at: str, *, pieces: int) -> None:
+        """See above."""
 
 
 @dataclass(slots=True)
@@ -87,7 +91,7 @@ class Lister:
                     group.create_task(self._page(name, sides, span))
             at = _level(sides)
             if at is not None and at != span.hi and max(side.objects for side in sides.values()) >= quota.rows:
-                await hand_back(at, quota.pieces)
+                await hand_back(at, pieces=quota.pieces)
                 await self._inventory.trim(at)
                 return True
         return True

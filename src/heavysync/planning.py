@@ -47,15 +47,16 @@ class Prober:
         self._store = store
         self._retry = retry
         self._left = most
+        self._room = OFFSET_MAX - len(store.location.prefix.encode())
 
     @property
     def is_spent(self) -> bool:
         """No probe is left, or the run stops."""
         return self._left <= 0 or self._retry.stopping.is_set()
 
-    def fits(self, offset: str | None) -> bool:
-        """Whether a list can begin at an offset."""
-        return offset is not None and len((self._store.location.prefix + offset).encode()) <= OFFSET_MAX
+    def fits(self, offset: str, most: int = OFFSET_MAX) -> bool:
+        """Whether a list can begin at an offset, and that has `most` bytes at most."""
+        return len(offset.encode()) <= min(most, self._room)
 
     async def first(self, after: str | None, until: str | None) -> str | None:
         """The first key above `after` and at most `until`; None: there is none."""
@@ -95,7 +96,7 @@ async def _end(prober: Prober, first: str, hi: str | None) -> str:
     searched for by its length, since "nothing lies above all keys that begin like this" holds for every shorter one as well.
     """
     longest = len(first)
-    while longest and not (len(first[:longest].encode()) <= KEY_MAX and prober.fits(first[:longest] + HIGHEST)):
+    while longest and not prober.fits(first[:longest] + HIGHEST, KEY_MAX):
         longest -= 1
     shared, beyond = -1, longest + 1  # lengths of which it holds, and does not
     while beyond - shared > 1 and not prober.is_spent:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from heavysync import breadth, passes
+from heavysync.copying import CopyPool
 from heavysync.keyspace import KeyRange
 from heavysync.objects import Page
 from heavysync.runners import runner
@@ -105,15 +106,29 @@ def test_busy_run_keeps_to_few_ranges(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_run_that_waits_for_copies_keeps_to_few_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More ranges help only if the copiers have nothing to do."""
+    monkeypatch.setattr(CopyPool, "is_hungry", False)
     pair, afar = pair_afar(tmp_path, monkeypatch, load=0.1)
-    for module in (passes, runner):
-        monkeypatch.setattr(module, "LOOK_S", 8 * PAGE_S)
-    pair.destination.fault = lambda operation, _: asyncio.sleep(6 * PAGE_S) if operation == "write" else None
-    report = pair.run(concurrency=8, **OPTIONS)
+    report = pair.run(concurrency=32, **OPTIONS)
 
     assert (report.status, report.totals.copied) == ("done", COUNT)
-    assert afar.most <= 5
+    assert afar.most <= 4
     assert len(ranges(pair)) <= 1 + passes.FEW_PIECES
+
+
+def test_copiers_are_hungry_while_nothing_waits_for_them() -> None:
+    """What they have taken up does not count."""
+    unused: Any = None
+
+    async def look() -> tuple[bool, bool, bool]:
+        inbox: Any = asyncio.Queue()
+        pool = CopyPool(unused, inbox, unused, unused)
+        before = pool.is_hungry
+        await pool.put(unused, unused, unused)
+        meanwhile = pool.is_hungry
+        await inbox.get()
+        return before, meanwhile, pool.is_hungry
+
+    assert asyncio.run(look()) == (True, False, True)
 
 
 def test_hot_prefix_is_split_as_soon_as_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,12 +155,17 @@ def test_hot_prefix_is_split_as_soon_as_there_is_room(tmp_path: Path, monkeypatc
 
 
 def test_split_leaves_small_rests_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each piece has been listed for `first_rows` keys before it is split again."""
+    """Each range has been listed for half of `first_rows` keys before it is split, the first one for a quarter."""
     pair, _ = pair_afar(tmp_path, monkeypatch, load=0.1)
     report = pair.run(concurrency=64, **(OPTIONS | {"first_rows": 100}))
 
     assert report.status == "done"
     assert len(ranges(pair)) <= 1 + COUNT // 100 * passes.MOST_PIECES
+    with sqlite3.connect(pair.directory / "job.db") as job:
+        split = "SELECT range, source_objects FROM range WHERE range IN (SELECT parent FROM range)"
+        listed = dict(job.execute(split).fetchall())
+    assert len(listed) > 1
+    assert all(keys >= (25 if number == 1 else 50) for number, keys in listed.items())
     assert_tiling(ranges(pair))
 
 

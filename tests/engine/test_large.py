@@ -130,7 +130,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(sum(map(len, chunks)))
         update(self, chunks)
 
-    monkeypatch.setattr("heavysync.transfer.context.digest", counting)
+    monkeypatch.setattr("heavysync.hashing.digest", counting)
     monkeypatch.setattr(PartHasher, "update", counted)
     return sizes
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import random
-
 from typing import Any
 
 import pytest

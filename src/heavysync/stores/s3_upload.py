@@ -5,14 +5,14 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from heavysync.checksums import Stamp, crc32c_text, digest, md5_text, multipart_etag
+from heavysync.checksums import Stamp, crc32c_text, md5_text, multipart_etag
 from heavysync.errors import ConditionError, DamagedError, PermanentError, TransientError, UploadGoneError
+from heavysync.hashing import digests_of
 from heavysync.objects import (
     STAMP_KEY,
     ByteRange,
@@ -137,7 +137,7 @@ class S3Upload:
         if self._state.crcs and stated not in {None, crc}:
             raise DamagedError(f"{place}: the crc32c {crc} was sent, what is there has {stated}")
         if is_md5(etag, response.headers) and (digests.md5 or stated is None):
-            md5 = (digests.md5 or await md5_of(content)).hex()
+            md5 = (digests.md5 or (await digests_of(content)).md5).hex()
             if etag != md5:
                 raise DamagedError(
                     f"{place}: {md5} was sent, the ETag of what is there is {etag}"
@@ -283,11 +283,6 @@ class S3Upload:
 
     def _place(self) -> str:
         return self._wire.place(self._key)
-
-
-async def md5_of(content: Content) -> bytes:
-    """The md5 of bytes that are there already, in a thread: it takes 1.4 ms per MiB."""
-    return (await asyncio.to_thread(digest, content.chunks)).md5
 
 
 def version_of(headers: Mapping[str, str]) -> str | None:

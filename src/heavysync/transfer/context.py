@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,8 +9,9 @@ from itertools import count
 from secrets import token_hex
 from typing import TypeVar
 
-from heavysync.checksums import PartHasher, Stamp, contradiction, crc32c, crc32c_text, digest, listing_proves
+from heavysync.checksums import PartHasher, Stamp, contradiction, crc32c, crc32c_text, listing_proves
 from heavysync.errors import ConditionError, DamagedError, NotFoundError, PermanentError, TransientError
+from heavysync.hashing import digests_of
 from heavysync.keyspace import before
 from heavysync.objects import (
     STAMP_KEY,
@@ -40,8 +40,6 @@ CORRUPT_READS = 3
 
 DAMAGED_WRITES = 3
 """So often in a row bytes may arrive as others before their object counts as failed."""
-
-_THREAD_FROM = 1 << 18  # the md5 of 256 KiB takes 0.35 ms; above that it leaves the event loop
 
 
 class SourceGoneError(Exception):
@@ -225,13 +223,6 @@ async def are_uniform(context: Context, info: ObjectInfo, part_size: int) -> boo
     """Whether a source object's parts surely have this size: only then can its ETag contradict its bytes."""
     step = partial(context.source.has_uniform_parts, info, part_size)
     return await from_source(context, f"look at the parts of {info.key}", step)
-
-
-async def digests_of(content: Content) -> Digests:
-    """Compute digests, in a thread where that takes long."""
-    if content.size <= _THREAD_FROM:
-        return digest(content.chunks)
-    return await asyncio.to_thread(digest, content.chunks)
 
 
 async def metadata_for(context: Context, info: ObjectInfo, metadata: Metadata | None, stamp: Stamp) -> Metadata:

@@ -13,10 +13,11 @@ from functools import partial
 
 from heavysync.checksums import Stamp, contradiction, crc32c, crc32c_text, md5_text
 from heavysync.errors import ConditionError, DamagedError, ObjectError, PermanentError
+from heavysync.hashing import digests_of
 from heavysync.objects import Content, Deletion, Digests, ObjectInfo, Written
 from heavysync.outcomes import Done, Failed, Transfer
 from heavysync.parts import DEFAULT_PART_SIZE
-from heavysync.transfer.context import Context, digests_of, done, from_source, metadata_for, new_nonce
+from heavysync.transfer.context import Context, done, from_source, metadata_for, new_nonce
 from heavysync.transfer.settle import destination_changed, find_own_write
 from heavysync.transfer.writing import Parcel, write_proven
 

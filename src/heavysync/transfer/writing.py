@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from heavysync.checksums import crc32c_text
 from heavysync.errors import ConditionError, NotFoundError, ObjectError, PermanentError
+from heavysync.hashing import digests_of
 from heavysync.objects import Content, Deletion, Digests, Metadata, ObjectInfo, Written
-from heavysync.transfer.context import DAMAGED_WRITES, Context, damaged_words, digests_of, undamaged
+from heavysync.transfer.context import DAMAGED_WRITES, Context, damaged_words, undamaged
 from heavysync.transfer.settle import find_own_write
 
 
