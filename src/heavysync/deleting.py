@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from heavysync.errors import ObjectError, TransientError
 from heavysync.events import Deleted, Listener, Stuck
-from heavysync.keyspace import before
+from heavysync.keyspace import before, room_below
 from heavysync.objects import Deletion, DeletionFailure, ObjectInfo
 from heavysync.retry import STUCK_AFTER, Retrier, StuckError
 from heavysync.state.extras import ExtraOutcome, Extras
@@ -59,7 +59,8 @@ async def _present(source: Store, keys: list[str]) -> set[str]:
     """
     found: set[str] = set()
     position = 0
-    after = before(keys[0])
+    room = room_below(source.location.prefix)
+    after = before(keys[0], room)
     while position < len(keys):
         page = await source.list_page(after, keys[-1])
         found.update(info.key for info in page.objects)
@@ -68,7 +69,7 @@ async def _present(source: Store, keys: list[str]) -> set[str]:
         while position < len(keys) and keys[position] <= page.cursor:
             position += 1
         if position < len(keys):  # skip what lies between, but never go back
-            after = max(page.cursor, before(keys[position]) or "")
+            after = max(page.cursor, before(keys[position], room) or "")
     return found.intersection(keys)
 
 

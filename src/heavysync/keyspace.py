@@ -15,7 +15,10 @@ HIGHEST = chr(0x10FFFD)
 The two code points above it are no characters, and a provider may refuse them."""
 
 KEY_MAX = 512
-"""Bytes of UTF-8 up to which an offset is lengthened; a key can have 1,024, with the prefix, and an offset no more."""
+"""Bytes of UTF-8 up to which an offset is lengthened."""
+
+OFFSET_MAX = 1024
+"""Bytes of UTF-8 that a key can have with the prefix, and so an offset."""
 
 
 class KeyRange(NamedTuple):
@@ -37,10 +40,15 @@ def cut(span: KeyRange, borders: list[str]) -> list[KeyRange]:
     return [KeyRange(lo, hi) for lo, hi in pairwise(edges)]
 
 
-def before(key: str) -> str | None:
+def room_below(prefix: str) -> int:
+    """Bytes that an offset may have behind a prefix."""
+    return OFFSET_MAX - len(prefix.encode())
+
+
+def before(key: str, room: int = OFFSET_MAX) -> str | None:
     """A key below `key` with little room between them; None where there is none (the empty key).
 
-    For `start-after`: listing from there shows `key` itself among the first.
+    For `start-after`: listing from there shows `key` itself among the first. It has at most `room` bytes if `key` has.
     """
     if not key:
         return None
@@ -49,7 +57,7 @@ def before(key: str) -> str | None:
         return key[:-1]
     lower = _BELOW.get(last - 1, last - 1)
     offset = key[:-1] + chr(lower) + HIGHEST
-    return offset if len(offset.encode()) <= KEY_MAX else offset[:-1]
+    return offset if len(offset.encode()) <= min(KEY_MAX, room) else offset[:-1]
 
 
 _BELOW = {0xDFFF: 0xD7FF, 0xFFFF: 0xFFFD, 0xFFFE: 0xFFFD}

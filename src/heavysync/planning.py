@@ -12,15 +12,12 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 from heavysync.errors import cause
-from heavysync.keyspace import HIGHEST, KEY_MAX, KeyRange, between
+from heavysync.keyspace import HIGHEST, KEY_MAX, OFFSET_MAX, KeyRange, between, room_below
 from heavysync.retry import Retrier
 from heavysync.stores.base import Store
 
 PROBES, PROBES_PER_PIECE = 32, 6
 """Lists of one key after which a search ends: so many, and so many for each piece wanted; 1,000 of them cost half a cent."""
-
-OFFSET_MAX = 1024
-"""Bytes of UTF-8 that a key can have with the prefix, and so an offset."""
 
 WAYS = 4
 """Into so many parts the search for a length divides what is left at each step: half as many steps as by bisection."""
@@ -47,7 +44,7 @@ class Prober:
         self._store = store
         self._retry = retry
         self._left = most
-        self._room = OFFSET_MAX - len(store.location.prefix.encode())
+        self._room = room_below(store.location.prefix)
 
     @property
     def is_spent(self) -> bool:

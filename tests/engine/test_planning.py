@@ -17,6 +17,7 @@ from heavysync.planning import PROBES, PROBES_PER_PIECE, find_borders
 from heavysync.retry import Retrier, StoppedError
 from heavysync.stores.memory import MemoryStore
 from heavysync.stores.memory_bucket import MemoryService
+from heavysync.transfer.context import find_listed
 
 SHAPES = {
     "flat": [f"key-{number:06d}" for number in range(20_000)],
@@ -147,4 +148,26 @@ def test_lists_begin_where_a_key_could_be(prefix: str) -> None:
         store.list_page = list_page  # type: ignore[assignment,method-assign]
         asyncio.run(find_borders(store, Retrier(), KeyRange(keys[0], keys[-1]), chance.choice([2, 4, 16])))
 
+    assert max(len((prefix + after).encode()) for after in asked) == 1024
+
+
+def test_looks_for_single_keys_begin_where_a_key_could_be() -> None:
+    """Below a prefix of hundreds of bytes there is no room for what keeps other keys out of the list."""
+    prefix = "p/" * 350
+    keys = [char * (1024 - len(prefix) - 1) + "x" for char in "abc"]
+    store = store_with([prefix + key for key in keys])
+    store.location = Location(scheme="s3", bucket="bucket", prefix=prefix)
+    asked: list[str] = []
+    page_of = store.list_page
+
+    async def list_page(after: str, until: str | None, limit: int = 1000) -> Page:
+        asked.append(after)
+        page = await page_of(after, until, 1)
+        return page._replace(cursor=page.objects[-1].key) if page.objects else page
+
+    store.list_page = list_page  # type: ignore[assignment,method-assign]
+
+    assert asyncio.run(_present(store, keys)) == set(keys)
+    assert asyncio.run(find_listed(Retrier(), store, keys[1])) is not None
+    assert len(asked) >= len(keys) + 1
     assert max(len((prefix + after).encode()) for after in asked) == 1024

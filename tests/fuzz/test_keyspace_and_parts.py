@@ -9,7 +9,7 @@ from fuzz.kit import TEXT, drive, fuzz
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from heavysync.keyspace import HIGHEST, KEY_MAX, KeyRange, before, between, cut
+from heavysync.keyspace import HIGHEST, KEY_MAX, OFFSET_MAX, KeyRange, before, between, cut
 from heavysync.objects import Limits, Location, Metadata
 from heavysync.parts import part_size_for, plan_parts
 from heavysync.planning import PROBES, PROBES_PER_PIECE, find_borders
@@ -127,14 +127,16 @@ def test_between_finds_a_key_or_there_is_hardly_room(a: str, b: str) -> None:
 @fuzz(500)
 @given(keys=st.sets(LONG, min_size=1, max_size=20), data=st.data())
 def test_listing_after_before_shows_the_key_first_or_nearly(keys: set[str], data: Any) -> None:
-    """Nothing but keys that begin like it come before it; the offset is short enough to be sent."""
+    """Nothing but keys that begin like it come before it; the offset is short enough to be sent, below a long prefix, too."""
     key = data.draw(st.sampled_from(sorted(keys)))
+    size = len(key.encode())
+    room = data.draw(st.integers(size, max(size, OFFSET_MAX)))
 
-    after = before(key)
+    after = before(key, room)
 
     shown = drive(listed(store_of(keys), KeyRange(after, key)))
     assert shown[-1] == key
-    assert after is None or len(after.encode()) <= max(KEY_MAX, len(key.encode()) + 3)
+    assert after is None or len(after.encode()) <= max(min(KEY_MAX, room), size)
     assert after is None or not set(after) - set(key) & set("\ufffe\uffff")
     if after is not None and after.endswith(HIGHEST):
         assert all(other >= after for other in shown)

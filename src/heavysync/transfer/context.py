@@ -12,7 +12,7 @@ from typing import TypeVar
 from heavysync.checksums import PartHasher, Stamp, contradiction, crc32c, crc32c_text, listing_proves
 from heavysync.errors import ConditionError, DamagedError, NotFoundError, PermanentError, TransientError
 from heavysync.hashing import digests_of
-from heavysync.keyspace import before
+from heavysync.keyspace import before, room_below
 from heavysync.objects import (
     STAMP_KEY,
     ByteRange,
@@ -173,7 +173,7 @@ async def examine_source(context: Context, info: ObjectInfo) -> Examined:
 
 async def find_listed(retry: Retrier, store: Store, key: str) -> ObjectInfo | None:
     """The object as the store lists it now; None if it does not. A listing proves itself, where a 404 may be anybody's."""
-    after = before(key)
+    after = before(key, room_below(store.location.prefix))
     while True:
         page = await retry(f"list {key}", partial(store.list_page, after, key, 10))
         if page.objects and page.objects[-1].key == key:
