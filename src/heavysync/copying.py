@@ -20,11 +20,17 @@ from heavysync.state.queue import Queue
 from heavysync.streaks import Streak
 from heavysync.transfer import Context, SaveUpload, copy_object
 
-CLAIM = 256
-"""Transfers claimed at once (measured: 256-1,000 reach 40-130k rows/s, one at a time 1-2k)."""
+CLAIM = 512
+"""Transfers claimed or recorded at once (measured: 256-1,000 reach 40-130k rows/s, one at a time 1-2k)."""
 
 GATHER_S = 0.05
-"""Seconds that the recorder waits for more outcomes before it writes the first; what a kill may cost at most."""
+"""Seconds that the recorder waits for more outcomes before it writes the first."""
+
+GATHERS = 5
+"""So often it waits as long as many come; what that takes is what a kill may cost at most."""
+
+MANY = 8
+"""Outcomes that have to come in GATHER_S for that: a batch costs switches between threads, and its pages are written again."""
 
 JUDGE_POLL_S = 0.01
 """Seconds after which a worker looks again whether what has only been refused yet was judged."""
@@ -177,8 +183,7 @@ class _RangeCopy:
         """Write outcomes down in batches until the feeder has ended and all of its claims are settled."""
         while not (self._fed and self._outstanding == 0):
             await self._arrived.wait()
-            if self._outbox and len(self._outbox) < CLAIM and not self._fed:
-                await asyncio.sleep(GATHER_S)
+            await self._gather()
             self._arrived.clear()
             batch, self._outbox = self._outbox, []
             if not batch:
@@ -191,6 +196,16 @@ class _RangeCopy:
             self._wake.set()
             if self._pool.streak.is_long:
                 await self._judge()
+
+    async def _gather(self) -> None:
+        """Wait for more outcomes to be written together, as long as many come."""
+        for _ in range(GATHERS):
+            before = len(self._outbox)
+            if not 0 < before < CLAIM or self._fed:
+                return
+            await asyncio.sleep(GATHER_S)
+            if len(self._outbox) < before + MANY:
+                return
 
     async def _judge(self) -> None:
         """All that was copied yet was refused for one reason: does anything show that the reason lies in the objects?

@@ -81,7 +81,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(sum(map(len, chunks)))
         return digest(chunks)
 
-    monkeypatch.setattr("heavysync.transfer.context.digest", counting)
+    monkeypatch.setattr("heavysync.hashing.digest", counting)
     return sizes
 
 

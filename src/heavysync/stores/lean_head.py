@@ -20,6 +20,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # https://www.rfc-editor.or
 _NO_LENGTH = frozenset({"GET", "HEAD"})  # without a body these say nothing of its length
 
 _KNOWN_MOST = 4096  # names that are remembered; user metadata make ever new ones
+_KNOWN_SIZE = 128  # bytes of such a name at most; a server could send 64 KiB
 
 _sent_before: set[str] = set()
 _read_before: dict[bytes, str] = {}
@@ -61,7 +62,7 @@ def read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 def _read_name(raw: bytes) -> str:
     name = raw.decode("latin-1").lower()
-    if len(_read_before) < _KNOWN_MOST:
+    if len(_read_before) < _KNOWN_MOST and len(raw) <= _KNOWN_SIZE:
         _read_before[raw] = name
     return name
 

@@ -11,6 +11,7 @@ import binascii
 import quopri
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 from heavysync.objects import Metadata
@@ -61,11 +62,13 @@ def from_headers(headers: Mapping[str, str]) -> Metadata:
     fixed: dict[str, str] = {}
     user: dict[str, str] = {}
     for name, value in headers.items():
-        lowered = name.lower()
-        if lowered in _FIELDS:
-            fixed.setdefault(_FIELDS[lowered], text(value))
-        elif lowered.startswith(_USER):
-            user[lowered[len(_USER) :]] = decode_words(text(value))
+        field = _field(name)
+        if field is None:
+            continue
+        if field.startswith(_USER):
+            user[field[len(_USER) :]] = decode_words(text(value))
+        else:
+            fixed.setdefault(field, text(value))
     if not fixed and not user:
         return _NONE
     return Metadata(
@@ -78,6 +81,13 @@ def from_headers(headers: Mapping[str, str]) -> Metadata:
         website_redirect=fixed.get("website_redirect"),
         user=user,
     )
+
+
+@lru_cache(maxsize=256)
+def _field(header: str) -> str | None:
+    """The field of `Metadata` that a header is for, or a name of user metadata with its prefix; a dozen an answer."""
+    name = header.lower()
+    return name if name.startswith(_USER) else _FIELDS.get(name)
 
 
 def problem(metadata: Metadata) -> str | None:
