@@ -22,8 +22,8 @@ from heavysync.errors import FatalError
 
 T = TypeVar("T")
 
-# cache_size: KiB for each open file, of which a process has up to 32. 2,000 instead took 13 MiB more for eight ranges and 18 for
-# twenty; lists, comparisons and copies of 100,000 to 2,000,000 objects took the same CPU, for they go through files in their order.
+# cache_size: KiB for each open file, of which a process has up to 32. 2,000 instead took 13 MiB more for eight of them, 18 for
+# twenty; lists, comparisons and copies of 100,000 to 2,000,000 objects took the same CPU: they go through a file in its order.
 _PRAGMAS = """
 PRAGMA busy_timeout = 10000;
 PRAGMA synchronous = NORMAL;
