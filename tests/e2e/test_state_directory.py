@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_state_of_a_newer_version_is_refused(file, synced, state):
     """A schema from the future is left alone: exit code 3 with both version numbers."""
     _, destination, sync = synced
     path = next(state.glob(file))
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     before = path.read_bytes()

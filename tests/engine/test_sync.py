@@ -751,7 +751,7 @@ def test_narrower_range_file_begins_again(tmp_path: Path) -> None:
     with pytest.raises(FatalError):
         pair.run()
     pair.source.fault = None
-    with sqlite3.connect(tmp_path / "s" / "ranges" / "000001.db") as db:
+    with closing(sqlite3.connect(tmp_path / "s" / "ranges" / "000001.db")) as db, db:
         db.execute("UPDATE span SET hi = 'dir2'")
         db.execute("DELETE FROM source WHERE key > 'dir2'")
         db.execute("DELETE FROM transfer WHERE key > 'dir2'")

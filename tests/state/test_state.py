@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_newer_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
             pass
 
     newer = tmp_path / "newer.db"
-    with sqlite3.connect(newer) as db:
+    with closing(sqlite3.connect(newer)) as db, db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     foreign = tmp_path / "foreign.db"
@@ -326,7 +327,7 @@ def test_split_range_inherits_its_proofs(tmp_path: Path) -> None:
             await state.queue.settle([Done(k, s3(k).token, "t", 1, None, None, False, True) for k in "ax"])
         async with open_range(tmp_path / "2.db", run=2, span=KeyRange("m", None), parent=tmp_path / "1.db"):
             pass
-        with sqlite3.connect(tmp_path / "2.db") as db:
+        with closing(sqlite3.connect(tmp_path / "2.db")) as db, db:
             assert db.execute("SELECT key FROM proof").fetchall() == [("x",)]
         db.close()
 
@@ -433,7 +434,7 @@ def test_hot_queries_never_scan_a_table(tmp_path: Path, query: str, parameters: 
 
     async def plan() -> list[str]:
         async with open_range(tmp_path / "r.db", run=1, span=ALL):
-            with sqlite3.connect(tmp_path / "r.db") as db:
+            with closing(sqlite3.connect(tmp_path / "r.db")) as db, db:
                 rows = db.execute(f"EXPLAIN QUERY PLAN {query}", parameters).fetchall()
             db.close()
             return [row[3] for row in rows]
@@ -460,7 +461,7 @@ def test_proofs_beyond_the_end_wait_for_the_new_range(tmp_path: Path) -> None:
         async with open_range(tmp_path / "2.db", run=2, span=KeyRange("m", None), parent=tmp_path / "1.db"):
             pass
         for name, expected in (("1.db", ["a", "x"]), ("2.db", ["x"])):
-            with sqlite3.connect(tmp_path / name) as db:
+            with closing(sqlite3.connect(tmp_path / name)) as db, db:
                 assert [key for (key,) in db.execute("SELECT key FROM proof ORDER BY key")] == expected
             db.close()
 
