@@ -237,6 +237,43 @@ def test_fresh_keys_are_found_without_a_wait(home):
     _waiting(home, test)
 
 
+MALFORMED = "[default]\nmetadata_service_timeout = 5s\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_METADATA_SERVICE_TIMEOUT", "abc"),
+        ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "abc"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "weird"),
+    ],
+)
+@pytest.mark.parametrize("profile", [None, "default"])
+def test_malformed_setting_is_an_error_in_words(home, monkeypatch, name, value, profile):
+    """Though the keys are in a file, and nobody would be asked."""
+    _write(home, 1)
+    monkeypatch.setenv(name, value)
+    assert value in _refusal(profile)
+
+
+def test_setting_that_is_malformed_for_a_while_is_waited_for(home):
+    """Somebody puts new keys in, and mistypes a setting at first: the run waits, as for the keys."""
+
+    async def test(session, signer, told):
+        _write(home, 2)
+        (home / "config").write_text(MALFORMED)
+        renewal = asyncio.ensure_future(session.renew(signer, "400 ExpiredToken"))
+        async with asyncio.timeout(5):
+            await _until(told, Retrying)
+        assert not renewal.done()
+        (home / "config").write_text("")
+        await renewal
+
+        assert (await session.signer()).access_key == "AKIA2"
+
+    _waiting(home, test, grace_s=10.0)
+
+
 def test_keys_that_are_refused_as_well_wait_their_turn(home):
     """New keys that are refused before any success: the file is read again only when the next look is due."""
 
@@ -346,6 +383,9 @@ def test_keys_of_the_environment_that_end_are_known_to_end(home, monkeypatch):
     session = _session()
     asyncio.run(session.open())
     assert session.identity.startswith("profile")
+
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "tomorrow")
+    assert "credentials" in _refusal()
 
 
 class _Machine(BaseHTTPRequestHandler):

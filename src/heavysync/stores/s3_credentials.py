@@ -83,12 +83,14 @@ async def load(session: AioSession, where: str, *, is_ours: bool = False) -> Any
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
-    s3_program.tie_programs(session)
-    named = _named(session)
-    if named or is_ours:
+    try:
+        s3_program.tie_programs(session)
+        named = _named(session)
         resolver = session.get_component("credential_provider")
-        for method in _METADATA:
+        for method in _METADATA if named or is_ours else ():
             resolver.remove(method)
+    except (BotoCoreError, ValueError) as error:  # a setting of who hands out credentials is no number, or no address
+        raise FatalError(f"{where}: credentials: {short(error)}") from None
     try:
         async with asyncio.timeout(ASK_S):
             found = await session.get_credentials()
