@@ -20,14 +20,17 @@ from heavysync.state.queue import Queue
 from heavysync.streaks import Streak
 from heavysync.transfer import Context, SaveUpload, copy_object
 
-CLAIM = 512
-"""Transfers claimed or recorded at once (measured: 256-1,000 reach 40-130k rows/s, one at a time 1-2k)."""
+CLAIM = 256
+"""Transfers claimed at once (measured: 256-1,000 reach 40-130k rows/s, one at a time 1-2k)."""
+
+BATCH = 512
+"""Outcomes for which the recorder waits at most."""
 
 GATHER_S = 0.05
 """Seconds that the recorder waits for more outcomes before it writes the first."""
 
 GATHERS = 5
-"""So often it waits as long as many come; what that takes is what a kill may cost at most."""
+"""So often it waits as long as many come; that, and the write before, is what a kill may cost."""
 
 MANY = 8
 """Outcomes that have to come in GATHER_S for that: a batch costs switches between threads, and its pages are written again."""
@@ -201,7 +204,7 @@ class _RangeCopy:
         """Wait for more outcomes to be written together, as long as many come."""
         for _ in range(GATHERS):
             before = len(self._outbox)
-            if not 0 < before < CLAIM or self._fed:
+            if not 0 < before < BATCH or self._fed:
                 return
             await asyncio.sleep(GATHER_S)
             if len(self._outbox) < before + MANY:

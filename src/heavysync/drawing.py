@@ -142,7 +142,7 @@ class Drawing:
         Raises:
             StoppedError: the check is stopping.
         """
-        span = self._options.population.span
+        span = self._options.population.span(store.location.prefix)
         tray = self._tray()
         pages = _Lister(store, retry, span)
         for _ in range(FIRST_PAGES):

@@ -48,10 +48,12 @@ def room_below(prefix: str) -> int:
 def before(key: str, room: int = OFFSET_MAX) -> str | None:
     """A key below `key` with little room between them; None where there is none (the empty key).
 
-    For `start-after`: listing from there shows `key` itself among the first. It has at most `room` bytes if `key` has.
+    For `start-after`: listing from there shows `key` itself among the first. It has at most `room` bytes.
     """
     if not key:
         return None
+    if len(key.encode()) > room:  # nothing there has this name: what follows from its beginning on is listed
+        return key.encode()[:room].decode(errors="ignore")
     last = ord(key[-1])
     if last <= 0x20:  # no control character in an offset: some servers repeat it unescaped in their XML
         return key[:-1]

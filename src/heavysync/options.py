@@ -121,7 +121,8 @@ class SyncOptions:
         source: how the source is reached.
         destination: how the destination is reached.
         range_rows: keys that one range lists before it hands the rest back.
-        first_rows: the same for the first range of a new plan; half of it is what a range lists before it is split for others.
+        first_rows: the same for the first range of a new plan; others may split a range that has listed half of it, the first
+            one a quarter.
         ranges_at_once: ranges that a run begins with at the same time.
     """
 

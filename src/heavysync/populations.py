@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heavysync.errors import UsageError
-from heavysync.keyspace import HIGHEST, KeyRange, before
+from heavysync.keyspace import HIGHEST, KeyRange, before, room_below
 from heavysync.objects import ObjectInfo
 
 _SECOND = len("2026-01-01T00:00:00")
@@ -67,12 +67,11 @@ class Population:
             filters.append(lambda info: unwanted(info.key) is None)
         return filters
 
-    @property
-    def span(self) -> KeyRange:
-        """The keys that have to be listed; some more than the prefix has may lie in it."""
+    def span(self, below: str = "") -> KeyRange:
+        """The keys that have to be listed in a store with the prefix `below`; some more than the prefix has may lie in it."""
         if not self.prefix:
             return KeyRange(None, None)
-        return KeyRange(before(self.prefix), _end_of(self.prefix))
+        return KeyRange(before(self.prefix, room_below(below)), _end_of(self.prefix))
 
     def select(self, objects: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]:
         """Those of a page that belong to it, in order."""

@@ -84,7 +84,7 @@ def test_failing_disk_is_told_and_costs_nothing(file, call, error, skip, told, p
 def test_progress_survives_a_full_disk(pair):
     """What was listed is not listed again, and what was recorded is not copied again."""
     source, destination, sync = pair
-    failed = sync("--max-delete", "100%", preexec=no_larger_files_than(700_000))
+    failed = sync("--max-delete", "100%", preexec=no_larger_files_than(520_000))
     failed.refused(3, "disk reports errors .or a quota or a limit on file sizes")
     copied = len(destination.written())
     listed = len(destination.listed())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from heavysync import copying
-from heavysync.copying import CLAIM, GATHERS, MANY, copy_range
+from heavysync.copying import BATCH, GATHERS, MANY, copy_range
 from heavysync.objects import ObjectInfo
 from heavysync.outcomes import Outcome, Released, Transfer
 from heavysync.streaks import Streak
@@ -84,6 +84,6 @@ def test_few_outcomes_are_recorded_after_one_nap(monkeypatch: pytest.MonkeyPatch
 def test_full_batch_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a batch is complete, another nap would only hold it back."""
     monkeypatch.setattr(copying, "GATHER_S", NAP_S)
-    batches = asyncio.run(batches_of(count=4 * CLAIM, rate=CLAIM))
+    batches = asyncio.run(batches_of(count=4 * BATCH, rate=BATCH))
 
-    assert batches == [CLAIM] * 4
+    assert batches == [BATCH] * 4

@@ -114,7 +114,8 @@ def test_the_span_of_a_prefix_holds_every_key_with_it(prefix: str, endings: list
     population = Population(prefix=prefix)
     for ending in endings:
         if prefix + ending:
-            assert prefix + ending in population.span
+            assert prefix + ending in population.span()
+            assert prefix + ending in population.span("p" * 1023)
 
 
 def test_a_population_is_told_in_words_and_values() -> None:

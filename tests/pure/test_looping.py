@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 LOOK = """
-import gc
+import gc, sys
 from heavysync import cli
-from heavysync.looping import calm_collector
-cli._start()
-print(gc.isenabled())
-calm_collector()
-print(gc.isenabled(), gc.get_threshold()[0] > 10_000)
+from heavysync.cli import running
+
+main, state = sys.argv[1:]
+start, is_on = cli._start, [gc.isenabled()]
+
+def begin():
+    start()
+    is_on.append(gc.isenabled())
+
+def work(runner, body, *more):
+    body.close()
+    is_on.append(gc.isenabled() and gc.get_threshold()[0] > 10_000)
+    print(*is_on)
+    return 0
+
+cli._start, running._end = begin, work
+sys.argv[1:] = ["s3://one", "s3://two", "--state", state]
+getattr(cli, main)()
 """
 
 
-def test_cycles_of_garbage_are_collected_while_a_command_works() -> None:
+@pytest.mark.parametrize("command", ["sync_main", "check_main"])
+def test_cycles_of_garbage_are_collected_while_a_command_works(command: str, tmp_path: Path) -> None:
     """Days of work would else fill the memory."""
-    told = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True).stdout
-    assert told.split() == ["False", "True", "True"]
+    words = [sys.executable, "-c", LOOK, command, str(tmp_path / "state")]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["True", "False", "True"]

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heavysync.objects import Metadata
+from heavysync.stores import lean_head, s3_metadata
+from heavysync.stores.lean_head import read_headers
 from heavysync.stores.s3_metadata import from_headers, problem, tag_header, to_headers
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
@@ -97,3 +99,18 @@ def test_only_text_charsets_are_decoded():
     odd = "=?unicode_escape?Q?=5Cud800?="
 
     assert odd == from_headers({"x-amz-meta-a": odd}).user["a"]
+
+
+def test_names_of_headers_do_not_fill_the_memory():
+    """Those of user metadata are what somebody else likes."""
+    for number in range(5000):
+        long = b"x-amz-meta-" + b"n" * 200 + str(number).encode()
+        headers = read_headers([(long, b"v"), (b"x-amz-meta-%d" % number, b"v")])
+        assert len(from_headers(headers).user) == 2
+    assert max(map(len, lean_head._read_before)) <= 128
+    assert len(lean_head._read_before) <= 4096
+    assert s3_metadata._field.cache_info().currsize <= 256
+
+    before = s3_metadata._field.cache_info().misses
+    from_headers({"x-amz-meta-" + "m" * 200: "v"})
+    assert s3_metadata._field.cache_info().misses == before

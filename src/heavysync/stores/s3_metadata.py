@@ -62,7 +62,7 @@ def from_headers(headers: Mapping[str, str]) -> Metadata:
     fixed: dict[str, str] = {}
     user: dict[str, str] = {}
     for name, value in headers.items():
-        field = _field(name)
+        field = _field(name) if len(name) <= _KNOWN_SIZE else _look_up(name)
         if field is None:
             continue
         if field.startswith(_USER):
@@ -83,11 +83,14 @@ def from_headers(headers: Mapping[str, str]) -> Metadata:
     )
 
 
-@lru_cache(maxsize=256)
-def _field(header: str) -> str | None:
-    """The field of `Metadata` that a header is for, or a name of user metadata with its prefix; a dozen an answer."""
+def _look_up(header: str) -> str | None:
+    """The field of `Metadata` that a header is for, or a name of user metadata with its prefix."""
     name = header.lower()
     return name if name.startswith(_USER) else _FIELDS.get(name)
+
+
+_field = lru_cache(maxsize=256)(_look_up)  # a dozen an answer
+_KNOWN_SIZE = 128  # characters of a header that is remembered; a server could send 64 KiB
 
 
 def problem(metadata: Metadata) -> str | None:
