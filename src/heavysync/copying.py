@@ -32,7 +32,7 @@ GATHER_S = 0.05
 GATHERS = 5
 """So often it waits as long as many come; that, and the write before, is what a kill may cost."""
 
-MANY = 8
+MANY = 12
 """Outcomes that have to come in GATHER_S for that: a batch costs switches between threads, and its pages are written again."""
 
 JUDGE_POLL_S = 0.01

@@ -41,7 +41,7 @@ def pair(source, new_bucket, sync_of):
     destination.put("extra", b"must stay for now")
     source.forget()
     destination.forget()
-    destination.rule(operation="insert", action="pass", delay_s=0.02, count=None)
+    destination.rule(operation="insert", action="pass", delay_s=0.08, count=None)
     return source, destination, sync_of(source, destination)
 
 
@@ -84,7 +84,7 @@ def test_failing_disk_is_told_and_costs_nothing(file, call, error, skip, told, p
 def test_progress_survives_a_full_disk(pair):
     """What was listed is not listed again, and what was recorded is not copied again."""
     source, destination, sync = pair
-    failed = sync("--max-delete", "100%", preexec=no_larger_files_than(520_000))
+    failed = sync("--max-delete", "100%", preexec=no_larger_files_than(700_000))
     failed.refused(3, "disk reports errors .or a quota or a limit on file sizes")
     copied = len(destination.written())
     listed = len(destination.listed())
