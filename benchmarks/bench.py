@@ -28,9 +28,11 @@ def main() -> int:
         return 0
     tasks = [task.scaled(options.scale) for task in choose(options.tasks)]
     names = [name for name in options.tools.split(",") if name]
-    if options.peers is None and set(names) - {"heavysync"}:
-        options.peers = Path(tempfile.gettempdir()) / "heavysync-bench-peers"
-        install_peers(options.peers)
+    if set(names) - {"heavysync"}:
+        own = Path(tempfile.gettempdir()) / "heavysync-bench-peers"
+        options.peers = options.peers or own
+        if options.peers == own or not options.peers.exists():
+            install_peers(options.peers)
     programs = Programs(options.peers or Path(sys.prefix), options.heavysync)
     limits = Limits(options.rounds, options.limit, options.patience)
     found: list[Figures] = []
@@ -65,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--patience", type=float, default=120.0, help="no second round for a tool that took longer")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path)
-    parser.add_argument("--peers", type=Path, help="virtual environment with peers.txt; default: made in the temporary folder")
+    parser.add_argument("--peers", type=Path, help="virtual environment with peers.txt; made if missing")
     parser.add_argument("--heavysync", type=Path, help="the heavy-sync to run; default: the one beside this Python")
     parser.add_argument("--heavysync-args", default="", help="more options for it")
     parser.add_argument(
