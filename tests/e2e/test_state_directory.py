@@ -63,7 +63,6 @@ def test_state_of_a_newer_version_is_refused(file, synced, state):
     path = next(state.glob(file))
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 99")
-    db.close()
     before = path.read_bytes()
 
     sync().refused(3, r"newer heavysync .schema 99")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def pair_afar(directory: Path, monkeypatch: pytest.MonkeyPatch, *, load: float) 
 
 def ranges(pair: Pair) -> list[KeyRange]:
     """The plan, by key."""
-    with closing(sqlite3.connect(pair.directory / "job.db")) as job, job:
+    with closing(sqlite3.connect(pair.directory / "job.db")) as job:
         return [KeyRange(*row) for row in job.execute("SELECT lo, hi FROM range ORDER BY coalesce(lo, '')")]
 
 
@@ -162,7 +162,7 @@ def test_split_leaves_small_rests_alone(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert report.status == "done"
     assert len(ranges(pair)) <= 1 + COUNT // 100 * passes.MOST_PIECES
-    with closing(sqlite3.connect(pair.directory / "job.db")) as job, job:
+    with closing(sqlite3.connect(pair.directory / "job.db")) as job:
         split = "SELECT range, source_objects FROM range WHERE range IN (SELECT parent FROM range)"
         listed = dict(job.execute(split).fetchall())
     assert len(listed) > 1

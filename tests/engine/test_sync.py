@@ -756,7 +756,6 @@ def test_narrower_range_file_begins_again(tmp_path: Path) -> None:
         db.execute("DELETE FROM source WHERE key > 'dir2'")
         db.execute("DELETE FROM transfer WHERE key > 'dir2'")
         db.execute("UPDATE listing SET done = 1, cursor = 'dir2'")
-    db.close()
 
     report = pair.run()
 

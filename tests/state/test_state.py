@@ -110,7 +110,6 @@ def test_newer_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     newer = tmp_path / "newer.db"
     with closing(sqlite3.connect(newer)) as db, db:
         db.execute("PRAGMA user_version = 99")
-    db.close()
     foreign = tmp_path / "foreign.db"
     foreign.write_bytes(b"not a database" * 100)
 
@@ -327,9 +326,8 @@ def test_split_range_inherits_its_proofs(tmp_path: Path) -> None:
             await state.queue.settle([Done(k, s3(k).token, "t", 1, None, None, False, True) for k in "ax"])
         async with open_range(tmp_path / "2.db", run=2, span=KeyRange("m", None), parent=tmp_path / "1.db"):
             pass
-        with closing(sqlite3.connect(tmp_path / "2.db")) as db, db:
+        with closing(sqlite3.connect(tmp_path / "2.db")) as db:
             assert db.execute("SELECT key FROM proof").fetchall() == [("x",)]
-        db.close()
 
     asyncio.run(run())
 
@@ -434,9 +432,8 @@ def test_hot_queries_never_scan_a_table(tmp_path: Path, query: str, parameters: 
 
     async def plan() -> list[str]:
         async with open_range(tmp_path / "r.db", run=1, span=ALL):
-            with closing(sqlite3.connect(tmp_path / "r.db")) as db, db:
+            with closing(sqlite3.connect(tmp_path / "r.db")) as db:
                 rows = db.execute(f"EXPLAIN QUERY PLAN {query}", parameters).fetchall()
-            db.close()
             return [row[3] for row in rows]
 
     for step in asyncio.run(plan()):
@@ -461,8 +458,7 @@ def test_proofs_beyond_the_end_wait_for_the_new_range(tmp_path: Path) -> None:
         async with open_range(tmp_path / "2.db", run=2, span=KeyRange("m", None), parent=tmp_path / "1.db"):
             pass
         for name, expected in (("1.db", ["a", "x"]), ("2.db", ["x"])):
-            with closing(sqlite3.connect(tmp_path / name)) as db, db:
+            with closing(sqlite3.connect(tmp_path / name)) as db:
                 assert [key for (key,) in db.execute("SELECT key FROM proof ORDER BY key")] == expected
-            db.close()
 
     asyncio.run(run())

@@ -11,7 +11,6 @@ import binascii
 import quopri
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from urllib.parse import quote
 
 from heavysync.objects import Metadata
@@ -62,13 +61,11 @@ def from_headers(headers: Mapping[str, str]) -> Metadata:
     fixed: dict[str, str] = {}
     user: dict[str, str] = {}
     for name, value in headers.items():
-        field = _field(name) if len(name) <= _KNOWN_SIZE else _look_up(name)
-        if field is None:
-            continue
-        if field.startswith(_USER):
-            user[field[len(_USER) :]] = decode_words(text(value))
-        else:
-            fixed.setdefault(field, text(value))
+        lowered = name.lower()
+        if lowered in _FIELDS:
+            fixed.setdefault(_FIELDS[lowered], text(value))
+        elif lowered.startswith(_USER):
+            user[lowered[len(_USER) :]] = decode_words(text(value))
     if not fixed and not user:
         return _NONE
     return Metadata(
@@ -81,16 +78,6 @@ def from_headers(headers: Mapping[str, str]) -> Metadata:
         website_redirect=fixed.get("website_redirect"),
         user=user,
     )
-
-
-def _look_up(header: str) -> str | None:
-    """The field of `Metadata` that a header is for, or a name of user metadata with its prefix."""
-    name = header.lower()
-    return name if name.startswith(_USER) else _FIELDS.get(name)
-
-
-_field = lru_cache(maxsize=256)(_look_up)  # a dozen an answer
-_KNOWN_SIZE = 128  # characters of a header that is remembered; a server could send 64 KiB
 
 
 def problem(metadata: Metadata) -> str | None:
