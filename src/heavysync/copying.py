@@ -35,6 +35,9 @@ GATHERS = 5
 MANY = 12
 """Outcomes that have to come in GATHER_S for that: a batch costs switches between threads, and its pages are written again."""
 
+LITTLE = 256 * 1024
+"""Bytes that were moved for the waiting outcomes at most, for that: a kill would have them moved again."""
+
 JUDGE_POLL_S = 0.01
 """Seconds after which a worker looks again whether what has only been refused yet was judged."""
 
@@ -201,13 +204,13 @@ class _RangeCopy:
                 await self._judge()
 
     async def _gather(self) -> None:
-        """Wait for more outcomes to be written together, as long as many come."""
+        """Wait for more outcomes to be written together, as long as many come that were little work."""
         for _ in range(GATHERS):
             before = len(self._outbox)
             if not 0 < before < BATCH or self._fed:
                 return
             await asyncio.sleep(GATHER_S)
-            if len(self._outbox) < before + MANY:
+            if len(self._outbox) < before + MANY or _work_of(self._outbox) > LITTLE:
                 return
 
     async def _judge(self) -> None:
@@ -240,6 +243,11 @@ class _RangeCopy:
         is_up = before is not None and (outcome.answered or 0) > (before.answered or 0)
         self._listener(Stuck(key, outcome.message, times, outcome.alone or is_up))
         return outcome._replace(begin_anew=outcome.suspect and (outcome.alone or is_up))
+
+
+def _work_of(outcomes: list[Outcome]) -> int:
+    """Bytes that were moved for them."""
+    return sum(outcome.size for outcome in outcomes if isinstance(outcome, Done) and outcome.copied)
 
 
 def _tally(batch: list[Outcome]) -> Finished:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from heavysync import copying
-from heavysync.copying import BATCH, GATHERS, MANY, copy_range
+from heavysync.copying import BATCH, GATHERS, LITTLE, MANY, copy_range
 from heavysync.objects import ObjectInfo
-from heavysync.outcomes import Outcome, Released, Transfer
+from heavysync.outcomes import Done, Outcome, Transfer
 from heavysync.streaks import Streak
 
 NAP_S = 0.02
@@ -35,25 +35,26 @@ class Owed:
 
 
 class Workers:
-    """Stands in for the pool: so many outcomes come each NAP_S / 4."""
+    """Stands in for the pool: so many outcomes come each NAP_S / 4, for each of which so many bytes were moved."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, size: int) -> None:
         self.context: Any = SimpleNamespace(retry=SimpleNamespace(stopping=asyncio.Event()))
         self.streak = Streak(is_watched=False)
         self.stuck: dict[str, Any] = {}
         self._rate = rate
+        self._size = size
         self._count = 0
 
     async def put(self, transfer: Transfer, _save: Any, report: Any) -> None:
-        report(Released(transfer.source.key))
+        report(Done(transfer.source.key, "s", "d", abs(self._size), None, None, listing_proves=True, copied=self._size > 0))
         self._count += 1
         if self._count % self._rate == 0:
             await asyncio.sleep(NAP_S / 4)
 
 
-async def batches_of(count: int, rate: int) -> list[int]:
-    """The sizes of the batches in which so many outcomes are recorded."""
-    queue, workers, listed = Owed(count), Workers(rate), asyncio.Event()
+async def batches_of(count: int, rate: int, size: int = 1) -> list[int]:
+    """The sizes of the batches in which so many outcomes are recorded; size below 0: found equal, nothing was moved."""
+    queue, workers, listed = Owed(count), Workers(rate, size), asyncio.Event()
     listed.set()
     fake: Any = queue
     pool: Any = workers
@@ -79,6 +80,17 @@ def test_few_outcomes_are_recorded_after_one_nap(monkeypatch: pytest.MonkeyPatch
     assert sum(batches) == 60
     assert max(batches) <= MANY
     assert len(batches) > GATHERS
+
+
+def test_outcomes_that_were_much_work_are_recorded_after_one_nap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many come: a kill may cost little of what had been moved. What was only looked at costs little."""
+    monkeypatch.setattr(copying, "GATHER_S", NAP_S)
+    much = LITTLE // MANY + 1
+    batches = asyncio.run(batches_of(count=20 * MANY, rate=MANY, size=much))
+
+    assert sum(batches) == 20 * MANY
+    assert max(batches) <= 6 * MANY
+    assert max(asyncio.run(batches_of(count=40 * MANY, rate=MANY, size=-much))) > 8 * MANY
 
 
 def test_full_batch_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
