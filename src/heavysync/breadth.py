@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from heavysync.pacing import IDLE, busy_s
+from heavysync.occupancy import Waits, busy_s
+from heavysync.pacing import IDLE
 
 LOOK_S = 0.5
 """Seconds between two looks at how busy a process is."""
@@ -23,8 +24,9 @@ class Breadth:
         least: to begin with.
         most: at most.
         clock: seconds.
-        loads: seconds that the process was busy, each in its way: the CPU-seconds of all its threads (those of the state's
-            files take most of a listing), and what its event loop ran or was kept from running by other programs.
+        loads: seconds that the process was busy, each in its way. None: the CPU-seconds of all its threads (those of the
+            state's files take most of a listing), what all of them waited for a processor (where that is what there is too
+            little of, more ranges only cost memory), and what its event loop ran or was kept from running.
 
     Attributes:
         at_once: ranges.
@@ -37,13 +39,13 @@ class Breadth:
         most: int,
         *,
         clock: Callable[[], float] = time.monotonic,
-        loads: tuple[Callable[[], float], ...] = (time.process_time, busy_s),
+        loads: tuple[Callable[[], float], ...] | None = None,
     ) -> None:
         self.at_once = least
         self.is_idle = False
         self._most = max(least, most)
         self._clock = clock
-        self._loads = loads
+        self._loads = (time.process_time, Waits(), busy_s) if loads is None else loads
         self._looked = self._read()
 
     def look(self, *, is_wanting: bool) -> bool:

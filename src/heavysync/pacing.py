@@ -7,9 +7,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from heavysync.occupancy import busy_s
 
 SNUG = 128 << 20
 """Bytes in flight that are enough where the processor is what there is too little of. More of them cost memory that the system
@@ -22,18 +23,6 @@ IDLE, BUSY = 0.7, 0.9
 """Shares of the event loop's time: below the first more bytes in flight help, above the second fewer do as well."""
 
 _GROWTH = 1.5
-
-
-_SCHEDULER = Path("/proc/thread-self/schedstat")
-
-
-def busy_s() -> float:
-    """Seconds that this thread has been running or ready to run: a thread that others keep from running is busy, too."""
-    try:
-        running, ready, _ = _SCHEDULER.read_text("ascii").split()
-    except (OSError, ValueError):
-        return time.thread_time()
-    return (int(running) + int(ready)) / 1e9 if int(running) else time.thread_time()
 
 
 class ByteBudget:
