@@ -25,8 +25,9 @@ class Breadth:
         most: at most.
         clock: seconds.
         loads: seconds that the process was busy, each in its way. None: the CPU-seconds of all its threads (those of the
-            state's files take most of a listing), what all of them waited for a processor (where that is what there is too
-            little of, more ranges only cost memory), and what its event loop ran or was kept from running.
+            state's files take most of a listing); what its event loop ran or was kept from running; and the seconds that its
+            threads waited for a processor, added up. Where processors are what there is too little of, more ranges only
+            cost memory.
 
     Attributes:
         at_once: ranges.

@@ -36,7 +36,7 @@ MANY = 12
 """Outcomes that have to come in GATHER_S for that: a batch costs switches between threads, and its pages are written again."""
 
 LITTLE = 256 * 1024
-"""Bytes that were moved for the waiting outcomes at most, for that: a kill would have them moved again."""
+"""Bytes of the copied objects whose outcomes wait, at most, for that: a kill would have them copied again."""
 
 JUDGE_POLL_S = 0.01
 """Seconds after which a worker looks again whether what has only been refused yet was judged."""
@@ -204,7 +204,7 @@ class _RangeCopy:
                 await self._judge()
 
     async def _gather(self) -> None:
-        """Wait for more outcomes to be written together, as long as many come that were little work."""
+        """Wait for more outcomes to be written together; more than once as long as many come that were little work."""
         for _ in range(GATHERS):
             before = len(self._outbox)
             if not 0 < before < BATCH or self._fed:
@@ -246,7 +246,7 @@ class _RangeCopy:
 
 
 def _work_of(outcomes: list[Outcome]) -> int:
-    """Bytes that were moved for them."""
+    """Bytes of the objects that were copied, whoever copied them."""
     return sum(outcome.size for outcome in outcomes if isinstance(outcome, Done) and outcome.copied)
 
 

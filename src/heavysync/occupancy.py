@@ -9,17 +9,21 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+_THREAD = Path("/proc/thread-self")
 _THREADS = Path("/proc/self/task")
 
 
 def busy_s() -> float:
     """Seconds that this thread has been busy."""
-    running, ready = _schedule_of(Path("/proc/thread-self"))
+    running, ready = _schedule_of(_THREAD)
     return (running + ready) / 1e9 if running else time.thread_time()
 
 
 class Waits:
-    """Seconds that all threads together were ready to run and kept from it; the last of those that have ended are not known."""
+    """Seconds that all threads together were ready to run and kept from it; it can be more than one second a second.
+
+    What is not seen: the last waits of a thread that has ended, and the first of one that has got its number.
+    """
 
     def __init__(self) -> None:
         self._ready: dict[str, int] = {}  # nanoseconds, by thread
@@ -28,7 +32,7 @@ class Waits:
     def __call__(self) -> float:
         """As of now; grows. 0 where there is no such account."""
         before = self._ready
-        self._ready = {thread.name: _schedule_of(thread)[1] for thread in _threads()}
+        self._ready = {thread.name: max(before.get(thread.name, 0), _schedule_of(thread)[1]) for thread in _threads()}
         self._waited += sum(ready - before.get(thread, 0) for thread, ready in self._ready.items())
         return self._waited / 1e9
 
@@ -41,7 +45,7 @@ def _threads() -> list[Path]:
 
 
 def _schedule_of(thread: Path) -> tuple[int, int]:
-    """Nanoseconds that a thread has run, and that it waited for a processor."""
+    """Nanoseconds that a thread has run, and that it waited for a processor; 0 where that is not to be had."""
     try:
         running, ready, _ = (thread / "schedstat").read_text("ascii").split()
         return int(running), int(ready)
