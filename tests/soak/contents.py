@@ -37,6 +37,6 @@ def data_of(seed: int, number: int, version: int = 0) -> bytes:
     """The bytes of an object; versions of it have other sizes, too."""
     chance = random.Random(f"{seed} {number} {version}")
     if is_large(number):
-        return chance.randbytes(chance.randrange(PART + 1, 3 * PART))
+        return chance.randbytes(chance.randrange(PART + 1, 2 * PART + MIB))
     least, most = (2_000, 300_000) if _is_medium(number) else (0, 2_000)
     return chance.randbytes(chance.randrange(least, most))

@@ -87,7 +87,7 @@ class Round:
         words = ["--source-endpoint-url", self._from_kit.url, "--destination-endpoint-url", self._to_kit.url]
         words += ["--state", str(self._directory / f"state-{bucket}"), "--part-size", str(PART)]
         words += ["--processes", str(PROCESSES), "--memory", f"{16 * PROCESSES}MiB"]
-        words += ["--concurrency", "12", "--stall-timeout", "3", "--max-delete", "100%", "--json"]
+        words += ["--concurrency", "8", "--stall-timeout", "3", "--max-delete", "100%", "--json"]
         with (self._directory / f"log-{self._logs:03d}").open("wb") as log:
             return subprocess.Popen(
                 [*program(), f"{self._from.scheme}://{bucket}", f"{self._to.scheme}://{bucket}", *words],

@@ -8,7 +8,7 @@ from faults.cases import EXPECTED, FAULTS, REQUESTS, impossible
 from faults.kit import FaultKit
 
 SHARE = 0.05
-IN_FLIGHT = 12
+IN_FLIGHT = 8
 """Requests that a refusal of connections breaks, about: it closes all that there are."""
 
 READS = ("get", "get range")
