@@ -129,15 +129,16 @@ def write_head(method: str, place: Place, target: str, headers: Mapping[str, str
         raise PermanentError(f"{method}: the address of the request is malformed", code="bad-url")
     if not headers.keys() <= _sent_before:
         _prove_names(method, headers)
-    values = "".join(headers.values())
-    if "\n" in values or "\r" in values or "\0" in values:
-        raise PermanentError(f"{method}: the value of a header holds what HTTP cannot carry", code="bad-header")
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     length = f"Content-Length: {size}\r\n" if has_body or method not in _NO_LENGTH else ""
     try:
-        return f"{method} {target} HTTP/1.1\r\nHost: {place.shown}\r\n{length}{lines}\r\n".encode()
+        head = f"{method} {target} HTTP/1.1\r\nHost: {place.shown}\r\n{length}{lines}\r\n".encode()
     except UnicodeEncodeError:
-        raise PermanentError(f"{method}: the value of a header holds what HTTP cannot carry", code="bad-header") from None
+        head = b""
+    values = "".join(headers.values())
+    if not head or "\n" in values or "\r" in values or "\0" in values:
+        raise PermanentError(f"{method}: the value of a header holds what HTTP cannot carry", code="bad-header")
+    return head
 
 
 def _prove_names(method: str, headers: Mapping[str, str]) -> None:
