@@ -9,7 +9,7 @@ PART = 5 * MIB
 BUCKET = "soak"
 LARGE = "large"
 
-_LARGE_EVERY = 2000
+_LARGE_EVERY = 4000
 _MEDIUM_EVERY = 5
 
 

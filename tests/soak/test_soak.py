@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from soak.rounds import seconds_of, weather
 
-OBJECTS = int(os.environ.get("SOAK_OBJECTS", "20000"))
+OBJECTS = int(os.environ.get("SOAK_OBJECTS", "24000"))
 KILLS = int(os.environ.get("SOAK_KILLS", "20"))
 KINDS = tuple(os.environ.get("SOAK_KINDS", "s3-gs").split("-"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
