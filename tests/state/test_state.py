@@ -365,6 +365,26 @@ def test_outcomes_follow_the_chart(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_plain_copies_take_three_statements(tmp_path: Path) -> None:
+    """Two to claim them, one to record them: each has to get the interpreter back from the event loop some times."""
+
+    async def run() -> None:
+        async with open_range(tmp_path / "r.db", run=1, span=ALL) as state:
+            keys = [f"{number:03}" for number in range(256)]
+            await state.inventory.record_page("source", Page([s3(key) for key in keys], None), None)
+            await state.inventory.record_page("destination", Page([], None), None)
+            said: list[str] = []
+            await state.queue._db.read(lambda db: db.set_trace_callback(lambda text: said.append(text.split()[0])))
+            claimed = await state.queue.claim(256)
+            assert said == ["WITH", "UPDATE"]
+            said.clear()
+            await state.queue.settle([Done(one.source.key, "s", "t", 1, None, None, True, True) for one in claimed])
+            assert set(said) == {"UPDATE"}  # each row that its trigger looks at is told as one more
+            assert (await state.queue.settled()).copied == 256
+
+    asyncio.run(run())
+
+
 def test_upload_state_survives(tmp_path: Path) -> None:
     """As it was saved, for the next claim of the same row."""
 

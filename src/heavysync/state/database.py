@@ -98,6 +98,17 @@ class Database:
 
         return await self._run(transaction)
 
+    async def write_each(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in the database's thread, each statement a transaction of its own; what was written before an error stays.
+
+        For one statement, or several that do not depend on each other: to begin and to commit are two more, and each
+        has to get the interpreter back from a busy event loop some times.
+
+        Raises:
+            FatalError: SQLite failed.
+        """
+        return await self._run(work)
+
     async def sync(self) -> None:
         """Make sure that all that was committed survives a power cut, before another file builds on it."""
 

@@ -10,13 +10,13 @@ that hang).
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from heavysync.stores.exchange import PIECE, PROGRESS, Response
 from heavysync.stores.lean_answer import IDLE_S, Answer, BrokenError
+from heavysync.stores.quiet import quietness_of
 
 if TYPE_CHECKING:
     from heavysync.stores.lean_pool import Pool
@@ -41,6 +41,7 @@ class Connection(asyncio.BufferedProtocol):
         noted_at: when that was; 0: nobody has looked yet.
         stall_s: seconds without progress that end the exchange.
         answered: whether a byte of an answer came in the last exchange.
+        is_quiet: tells whether nothing waits to be read: neither bytes that nobody asked for nor the end.
     """
 
     __slots__ = (
@@ -52,12 +53,12 @@ class Connection(asyncio.BufferedProtocol):
         "_is_uvloop",
         "_loop",
         "_lost",
-        "_poll",
         "_transport",
         "_waiter",
         "answered",
         "idle_at",
         "is_open",
+        "is_quiet",
         "is_reused",
         "keeps_s",
         "noted",
@@ -71,10 +72,10 @@ class Connection(asyncio.BufferedProtocol):
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
-        self._poll: select.poll | None = None
         self._answer: Answer | None = None
         self._is_cut = self._is_paused = self._is_sent = self._is_uvloop = False
         self.pool = pool
+        self.is_quiet: Callable[[], bool] = _always
         self.is_open = self.is_reused = self.answered = False
         self.idle_at = self.noted_at = self.stall_s = 0.0
         self.keeps_s = IDLE_S
@@ -93,9 +94,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def watch(self, sock: socket.socket) -> None:
         """Know the socket, to look whether something waits on it."""
-        if hasattr(select, "poll"):
-            self._poll = select.poll()
-            self._poll.register(sock, select.POLLIN)
+        self.is_quiet = quietness_of(sock)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop gives it
         """Where bytes go."""
@@ -137,11 +136,6 @@ class Connection(asyncio.BufferedProtocol):
         self._wake()
 
     # what the client calls
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether nothing waits to be read: neither bytes that nobody asked for nor the end."""
-        return self._poll is None or not self._poll.poll(0)
 
     @property
     def is_fit(self) -> bool:
@@ -240,6 +234,10 @@ class Connection(asyncio.BufferedProtocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _always() -> bool:
+    return True
 
 
 def _pieces(head: bytes, body: Sequence[bytes]) -> list[list[bytes | memoryview]]:

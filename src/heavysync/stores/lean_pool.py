@@ -106,7 +106,7 @@ class Pool:
         """The connection that became idle last and is good for another exchange."""
         while self.idle:
             connection = self.idle.pop()
-            if connection.is_fit and connection.is_quiet and self._loop.time() < connection.idle_at + connection.keeps_s:
+            if connection.is_fit and connection.is_quiet() and self._loop.time() < connection.idle_at + connection.keeps_s:
                 return connection
             connection.cut()
         return None
