@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from heavysync.errors import UsageError
@@ -181,11 +182,10 @@ class Part(NamedTuple):
         return self.end - self.start
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metadata:
+class Metadata(NamedTuple):
     """What travels with an object's bytes.
 
-    Args:
+    Attributes:
         content_type: and the other four: the header of that name, verbatim; None = not set.
         expires: S3 only.
         website_redirect: S3 only.
@@ -200,12 +200,17 @@ class Metadata:
     content_encoding: str | None = None
     expires: str | None = None
     website_redirect: str | None = None
-    user: Mapping[str, str] = field(default_factory=dict)
+    user: Mapping[str, str] = MappingProxyType({})
     tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fixed(self) -> tuple[str | None, ...]:
+        """What has a name of its own: all but user metadata and tags, in order."""
+        return self[:-2]
 
     def to_json(self) -> str:
         """A compact text in which absent fields do not appear; equal metadata give equal text."""
-        fixed = {name: value for name in _FIXED if (value := getattr(self, name)) is not None}
+        fixed = {name: value for name, value in zip(self._fields[:-2], self.fixed, strict=True) if value is not None}
         user = {"user": dict(self.user)} if self.user else {}
         return json.dumps(fixed | user, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
@@ -213,9 +218,6 @@ class Metadata:
     def from_json(cls, text: str) -> Metadata:
         """The inverse of `to_json`."""
         return cls(**json.loads(text))
-
-
-_FIXED = tuple(field.name for field in fields(Metadata) if field.name not in {"user", "tags"})
 
 
 class Content(NamedTuple):

@@ -17,7 +17,6 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from multidict import CIMultiDict
 
 from heavysync.errors import HeavysyncError
 from heavysync.objects import Location, Metadata, ObjectInfo, Page, VersionPage
@@ -124,7 +123,11 @@ class Script(Door):
 
 def answer(status: int = 200, body: bytes = b"", headers: dict[str, str] | None = None) -> Response:
     """An answer as the door gives it."""
-    return Response(status, CIMultiDict({"Date": "Thu, 01 Jan 2026 00:00:00 GMT", **(headers or {})}), [body])
+    return Response(
+        status,
+        {"date": "Thu, 01 Jan 2026 00:00:00 GMT", **{name.lower(): value for name, value in (headers or {}).items()}},
+        [body],
+    )
 
 
 def s3_store(door: Script, prefix: str = "") -> S3Store:

@@ -36,14 +36,17 @@ def talk(test, *answers, **how):
 
 
 def test_answer_arrives_whole():
-    """Status, headers (in any case) and body come through."""
+    """Status, headers and body come through; names of headers in lower case, several of one name as one."""
 
     async def test(door, server):
         response = await door.request("GET", server.url + "/k", {}, limit=100)
         assert (200, b"hello", 5) == (response.status, response.body, response.size)
-        assert response.headers["X-Some"] == response.headers["x-some"] == "v"
+        assert response.headers == {"content-length": "5", "x-some": "v", "x-hash": "a=1, b=2"}
+        with pytest.raises(OversizeError) as caught:
+            await door.request("GET", server.url + "/k", {}, limit=4)
+        assert caught.value.headers["x-hash"] == "a=1, b=2"
 
-    talk(test, answer(200, b"hello", x_some="v"))
+    talk(test, answer(200, b"hello", X_Some="v", x_hash="a=1", X_HASH="b=2"))
 
 
 def test_nothing_is_added_to_a_request():

@@ -199,7 +199,7 @@ def test_too_much_shows_the_headers(way):
         for _ in range(2):
             with pytest.raises(OversizeError, match="more than 4 bytes") as caught:
                 await get(door, server, limit=4)
-            assert caught.value.headers["ETag"] == "e"
+            assert caught.value.headers["etag"] == "e"
 
     talked(
         way,
@@ -236,14 +236,14 @@ def test_answer_to_head_has_no_body(name, way):
 
 
 def test_headers_of_one_name_are_joined(way):
-    """As Google sends its hashes; names are found in any case."""
+    """As Google sends its hashes; names are in lower case, however they come."""
 
     async def test(door, server):
         headers = (await get(door, server)).headers
-        assert headers["X-Goog-Hash"] == headers["x-goog-hash"] == "crc32c=a, md5=b"
-        assert headers.get("X-UMLAUT").encode() == "ü".encode()
-        assert headers.get("x-latin").encode("utf-8", "surrogateescape") == b"\xfc"
-        assert ("X-Latin" in headers, "x-none" in headers, headers.get("x-none")) == (True, False, None)
+        assert headers["x-goog-hash"] == "crc32c=a, md5=b"
+        assert headers["x-umlaut"].encode() == "ü".encode()
+        assert headers["x-latin"].encode("utf-8", "surrogateescape") == b"\xfc"
+        assert headers.keys() == {"content-length", "x-goog-hash", "x-umlaut", "x-latin"}
 
     lines = ("x-goog-hash: crc32c=a", "X-Goog-Hash: md5=b", "X-Umlaut: ü")
     data = sized(b"", *lines).replace(b"X-Umlaut", b"X-Latin: \xfc\r\nX-Umlaut")

@@ -50,7 +50,7 @@ def is_time(text: object) -> bool:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from 0 to `LONGEST_WAIT_S` that the header asks to wait, as a number or as a date; None where it does not."""
-    text = headers.get("Retry-After") or headers.get("retry-after") or ""
+    text = headers.get("retry-after", "")
     if _SECONDS.fullmatch(text):
         return min(float(text), LONGEST_WAIT_S)
     when = moment(text)

@@ -39,7 +39,7 @@ class Response(NamedTuple):
 
     Attributes:
         status: HTTP status.
-        headers: case-insensitive.
+        headers: names in lower case; several of one name are joined by ", ".
         chunks: the body as it came off the wire.
     """
 
@@ -63,7 +63,7 @@ class OversizeError(TransientError):
 
     Args:
         message: operation, place, bytes.
-        headers: of the answer, case-insensitive.
+        headers: of the answer, names in lower case.
     """
 
     def __init__(self, message: str, headers: Mapping[str, str]) -> None:

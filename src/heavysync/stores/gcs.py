@@ -225,7 +225,7 @@ class GcsStore:
         if response.size != end - start:
             raise TransientError(f"read {info.key!r}: {response.size} bytes came instead of {end - start}")
         return Content(
-            response.chunks, end - start, metadata, info.crc32c or crc32c_in(response.headers.get("X-Goog-Hash", ""))
+            response.chunks, end - start, metadata, info.crc32c or crc32c_in(response.headers.get("x-goog-hash", ""))
         )
 
     async def _gone_or_changed(self, info: ObjectInfo, error: NotFoundError) -> HeavysyncError:
@@ -301,7 +301,7 @@ class GcsStore:
             },
             (text_of(resource),),
         )
-        session = response.headers.get("Location")
+        session = response.headers.get("location")
         if not session or not is_text(session):
             raise TransientError(f"begin the upload of {key!r}: the answer has no session")
         state = UploadState(id=session, part_size=part_size, source_token=source_token, nonce=nonce)

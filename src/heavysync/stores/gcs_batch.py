@@ -58,7 +58,7 @@ def batch_answers(response: Response, count: int) -> list[Inner]:
     Raises:
         TransientError: there are not exactly `count` of them, so nothing is known about any.
     """
-    boundary = _BOUNDARY.search(response.headers.get("Content-Type", ""))
+    boundary = _BOUNDARY.search(response.headers.get("content-type", ""))
     if boundary is None or not is_text(boundary[1]):
         raise TransientError("delete: the answer is no batch")
     found: dict[int, Inner] = {}

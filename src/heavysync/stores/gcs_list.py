@@ -178,7 +178,7 @@ def _version_page(rows: list[ObjectVersion], *, is_last: bool, server_time: str)
 
 def _server_time(response: Response) -> str:
     """The `Date` of an answer as RFC 3339."""
-    when = moment(response.headers.get("Date"))
+    when = moment(response.headers.get("date"))
     if when is None:
         raise TransientError("list versions: the answer has no date")
     return when.isoformat(timespec="seconds").replace("+00:00", "Z")

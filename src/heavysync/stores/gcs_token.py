@@ -150,7 +150,7 @@ def _error_of(response: Response) -> Exception:
         error = None
     name = error if isinstance(error, str) else told.reason
     name = name if _NAME.fullmatch(name) else ""
-    is_json = error is not None or "Metadata-Flavor" in response.headers  # the metadata server refuses in plain text
+    is_json = error is not None or "metadata-flavor" in response.headers  # the metadata server refuses in plain text
     if is_json and 400 <= status < 500 and status not in _LATER and name not in THROTTLES:
         return RefusedError(status, name)
     what = "sends us elsewhere" if 300 <= status < 400 else f"answers {status} {name}".rstrip()

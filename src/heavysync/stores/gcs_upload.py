@@ -138,7 +138,7 @@ class GcsUpload:
     def _note(self, response: Response, operation: str, most: int) -> None:
         """Take in what the server says about the session, which may have got bytes up to `most`."""
         if response.status == 308:
-            self._offset = self._kept(response.headers.get("Range"), most, operation)
+            self._offset = self._kept(response.headers.get("range"), most, operation)
         elif response.status in {200, 201}:
             written = written_in(decoded(response, operation), operation, self._store.location, self._key)
             if written.size != self._size:

@@ -147,7 +147,7 @@ class AiohttpTransport:
                 )
             if method != "HEAD" and status in {200, 206} and not _is_framed(answer):
                 raise TransientError(f"{method} {place(url)}: the answer does not say where it ends")
-            return Response(status, answer.headers, chunks)
+            return Response(status, _headers_of(answer), chunks)
 
 
 _TURNS = 5
@@ -236,7 +236,15 @@ async def _drain(answer: aiohttp.ClientResponse, limit: int, watch: _Watch) -> l
 def _oversize(answer: aiohttp.ClientResponse, limit: int) -> OversizeError:
     """Drop the connection, with what else would come over it, and say so."""
     answer.close()
-    return OversizeError(f"{answer.method} {place(str(answer.url))}: more than {limit} bytes came", answer.headers)
+    return OversizeError(f"{answer.method} {place(str(answer.url))}: more than {limit} bytes came", _headers_of(answer))
+
+
+def _headers_of(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in answer.headers.items():
+        lowered = name.lower()
+        headers[lowered] = f"{headers[lowered]}, {value}" if lowered in headers else value
+    return headers
 
 
 def _is_framed(answer: aiohttp.ClientResponse) -> bool:

@@ -6,10 +6,13 @@ heads, headers, trailers, answers 1xx, bodies. What comes beyond the end is surp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from heavysync.stores.exchange import ERROR_BODY_LIMIT, PROGRESS
-from heavysync.stores.lean_head import Headers, read_headers
+from heavysync.stores.lean_head import read_headers
 
 HEAD_LIMIT = 1 << 16
 """Bytes of a head with the 1xx before it, of trailers, and of what may stand between two pieces of a body."""
@@ -39,7 +42,7 @@ class TooMuchError(BrokenError):
         headers: of the answer.
     """
 
-    def __init__(self, limit: int, headers: Headers) -> None:
+    def __init__(self, limit: int, headers: Mapping[str, str]) -> None:
         super().__init__(f"more than {limit} bytes came")
         self.headers = headers
 
@@ -97,7 +100,7 @@ class Answer:
         self.chunks: list[bytes] = []
         self.failure: BrokenError | None = None
         self.has_begun = self.has_surplus = self.is_over = self.keeps = False
-        self.headers = _NONE
+        self.headers: Mapping[str, str] = _NONE
         self.moved = self.status = 0
 
     def feed(self, data: memoryview) -> None:
@@ -157,11 +160,7 @@ class Answer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or a trailer: those are dropped, they could forge an ETag."""
-        if self.status:
-            return
-        if len(self._pairs) >= HEADERS_MOST:
-            self.fail(BrokenError(f"the answer has more than {HEADERS_MOST} headers"))
-        else:
+        if not self.status:
             self._pairs.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -176,6 +175,9 @@ class Answer:
         pairs = self._pairs
         if self._quiet > HEAD_LIMIT and sum([len(name) + len(value) for name, value in pairs]) > HEAD_LIMIT:
             self.fail(BrokenError(f"the answer has a head of more than {HEAD_LIMIT} bytes"))
+            return
+        if len(pairs) > HEADERS_MOST:
+            self.fail(BrokenError(f"the answer has more than {HEADERS_MOST} headers"))
             return
         self.keeps = self._parser.should_keep_alive()
         self.headers = read_headers(pairs)
@@ -234,7 +236,7 @@ class Answer:
             chunks[first:] = [b"".join(chunks[first:])]
 
 
-_NONE = Headers()
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def _idle_time(hint: str) -> float:

@@ -7,56 +7,43 @@ CR nor LF nor NUL, whatever a key or a metadata entry tries.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from heavysync.errors import PermanentError
-
-_Default = TypeVar("_Default")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 
 _NO_LENGTH = frozenset({"GET", "HEAD"})  # without a body these say nothing of its length
 
-_KNOWN_MOST = 4096  # names that are remembered; user metadata make ever new ones
+_FORMS_MOST = 500  # sets of headers that are remembered; user metadata make ever new ones
+_KNOWN_MOST = 4096  # names that are remembered
 _KNOWN_SIZE = 128  # bytes of such a name at most; a server could send 64 KiB
 
-_sent_before: set[str] = set()
+_forms: dict[tuple[str, ...], str] = {}
 _read_before: dict[bytes, str] = {}
 
 
-class Headers(dict[str, str]):
-    """Headers of an answer, names in lower case; asked for in any case. Several of one name are joined by ", "."""
-
-    __slots__ = ()
-
-    def __getitem__(self, name: str) -> str:
-        return dict.__getitem__(self, name.lower())
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and dict.__contains__(self, name.lower())
-
-    def get(self, name: str, default: _Default = None) -> str | _Default:  # type: ignore[assignment]
-        """The value, or `default`."""
-        return dict.get(self, name.lower(), default)
+def read_headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers as text, names in lower case; several of one name are joined by ", ", bytes that are no UTF-8 surrogates."""
+    if not pairs:
+        return {}
+    names, values = zip(*pairs, strict=True)
+    try:
+        headers = dict(zip(map(_read_before.__getitem__, names), map(bytes.decode, values), strict=True))
+    except (KeyError, UnicodeDecodeError):
+        return _read_singly(pairs)
+    return headers if len(headers) == len(pairs) else _read_singly(pairs)
 
 
-def read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The headers as text; bytes that are no UTF-8 become surrogates."""
-    headers = Headers()
-    count = 0
+def _read_singly(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The same where a name is new or comes twice, or the bytes are odd."""
+    headers: dict[str, str] = {}
     for raw, data in pairs:
         name = _read_before.get(raw) or _read_name(raw)
-        try:
-            value = data.decode()
-        except UnicodeDecodeError:
-            value = data.decode(errors="surrogateescape")
-        old = headers.setdefault(name, value)
-        count += 1
-        if len(headers) != count:
-            count -= 1
-            headers[name] = f"{old}, {value}"
+        value = data.decode(errors="surrogateescape")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 
@@ -127,23 +114,26 @@ def write_head(method: str, place: Place, target: str, headers: Mapping[str, str
     """
     if not (target.isascii() and target.isprintable()) or " " in target:
         raise PermanentError(f"{method}: the address of the request is malformed", code="bad-url")
-    if not headers.keys() <= _sent_before:
-        _prove_names(method, headers)
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    names = tuple(headers)
+    values = tuple(headers.values())
+    lines = (_forms.get(names) or _form(method, names)) % values
     length = f"Content-Length: {size}\r\n" if has_body or method not in _NO_LENGTH else ""
     try:
         head = f"{method} {target} HTTP/1.1\r\nHost: {place.shown}\r\n{length}{lines}\r\n".encode()
     except UnicodeEncodeError:
         head = b""
-    values = "".join(headers.values())
-    if not head or "\n" in values or "\r" in values or "\0" in values:
+    joined = "".join(values)
+    if not head or "\n" in joined or "\r" in joined or "\0" in joined:
         raise PermanentError(f"{method}: the value of a header holds what HTTP cannot carry", code="bad-header")
     return head
 
 
-def _prove_names(method: str, headers: Mapping[str, str]) -> None:
-    for name in headers:
+def _form(method: str, names: tuple[str, ...]) -> str:
+    """The lines of headers of these names, with `%s` for each value."""
+    for name in names:
         if not _TOKEN.fullmatch(name):
             raise PermanentError(f"{method}: {name!r} cannot be the name of a header", code="bad-header")
-    if len(_sent_before) < _KNOWN_MOST:
-        _sent_before.update(headers)
+    if len(_forms) >= _FORMS_MOST:
+        _forms.clear()
+    _forms[names] = form = "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in names])
+    return form

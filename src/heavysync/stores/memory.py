@@ -252,7 +252,7 @@ class MemoryStore:
         return Content(
             chunks,
             end - start,
-            metadata=replace(row.metadata, tags=()),
+            metadata=row.metadata._replace(tags=()),
             crc32c=row.crc32c if self.flavour == "gs" or self.crc == "crc32c" else None,
             is_md5_etag=not self.bucket.opaque_etags,
         )

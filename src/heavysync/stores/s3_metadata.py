@@ -11,6 +11,7 @@ import binascii
 import quopri
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 from heavysync.objects import Metadata
@@ -30,6 +31,10 @@ _FIXED = {
 
 _FIELDS = {header: name for name, header in _FIXED.items()}
 
+_NAMES = Metadata._fields[:-2]
+
+_HEADERS = tuple(_FIXED[name] for name in _NAMES)
+
 _NONE = Metadata()
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
@@ -43,7 +48,7 @@ _WORD_BYTES = 45  # 60 characters of base64: RFC 2047 allows words of 75
 
 def to_headers(metadata: Metadata) -> dict[str, str]:
     """The headers that give an object this metadata; tags travel apart, in `tag_header`."""
-    headers = {header: value for name, header in _FIXED.items() if (value := getattr(metadata, name)) is not None}
+    headers = {header: value for header, value in zip(_HEADERS, metadata.fixed, strict=True) if value is not None}
     for name, value in metadata.user.items():
         headers[_USER + name.lower()] = _encode(value)
     return headers
@@ -57,27 +62,33 @@ def tag_header(metadata: Metadata) -> dict[str, str]:
 
 
 def from_headers(headers: Mapping[str, str]) -> Metadata:
-    """The metadata that an answer carries."""
-    fixed: dict[str, str] = {}
-    user: dict[str, str] = {}
-    for name, value in headers.items():
-        lowered = name.lower()
-        if lowered in _FIELDS:
-            fixed.setdefault(_FIELDS[lowered], text(value))
-        elif lowered.startswith(_USER):
-            user[lowered[len(_USER) :]] = decode_words(text(value))
-    if not fixed and not user:
+    """The metadata that an answer with these headers, their names in lower case, carries."""
+    telling = _telling(tuple(headers))
+    if not telling:
         return _NONE
-    return Metadata(
-        content_type=fixed.get("content_type"),
-        cache_control=fixed.get("cache_control"),
-        content_disposition=fixed.get("content_disposition"),
-        content_language=fixed.get("content_language"),
-        content_encoding=_without_chunking(fixed.get("content_encoding", "")) or None,
-        expires=fixed.get("expires"),
-        website_redirect=fixed.get("website_redirect"),
-        user=user,
-    )
+    fixed: dict[str, str | None] = {}
+    user: dict[str, str] = {}
+    for header, name, is_user in telling:
+        value = text(headers[header])
+        if is_user:
+            user[name] = decode_words(value)
+        else:
+            fixed[name] = value
+    if (encoding := fixed.get("content_encoding")) is not None:
+        fixed["content_encoding"] = _without_chunking(encoding)
+    return Metadata._make([*map(fixed.get, _NAMES), user, ()])
+
+
+@lru_cache(maxsize=64)
+def _telling(headers: tuple[str, ...]) -> tuple[tuple[str, str, bool], ...]:
+    """Which headers hold metadata, the name of each, and whether the user gave it. Few sets of names come from a server."""
+    found = []
+    for header in headers:
+        if header in _FIELDS:
+            found.append((header, _FIELDS[header], False))
+        elif header.startswith(_USER):
+            found.append((header, header[len(_USER) :], True))
+    return tuple(found)
 
 
 def problem(metadata: Metadata) -> str | None:
@@ -91,10 +102,7 @@ def _is_plain(metadata: Metadata) -> bool:
     """Whether there surely is nothing to say about metadata without tags, as of most objects: a look at all texts at once."""
     user = metadata.user
     names, values = "".join(user), "".join(user.values())
-    fixed = (
-        f"{metadata.content_type}{metadata.cache_control}{metadata.content_disposition}{metadata.content_language}"
-        f"{metadata.content_encoding}{metadata.expires}{metadata.website_redirect}"
-    )
+    fixed = "".join(filter(None, metadata.fixed))
     return (
         len(names) + len(values) <= _USER_LIMIT
         and values.isascii()
@@ -124,12 +132,12 @@ def _problems(metadata: Metadata) -> Iterator[str]:
         yield "S3 keeps at most 10 tags of 128 and 256 characters"
 
 
-def _without_chunking(encoding: str) -> str:
-    """`aws-chunked` is how a client sent the object, not how it is encoded; S3-likes let it through."""
+def _without_chunking(encoding: str) -> str | None:
+    """`aws-chunked` is how a client sent the object, not how it is encoded; S3-likes let it through. None: nothing is left."""
     if "aws-chunked" not in encoding.lower():
-        return encoding
+        return encoding or None
     kept = [part for part in map(str.strip, encoding.split(",")) if part.lower() != "aws-chunked"]
-    return encoding if len(kept) == encoding.count(",") + 1 else ",".join(filter(None, kept))
+    return encoding if len(kept) == encoding.count(",") + 1 else ",".join(filter(None, kept)) or None
 
 
 def text(value: str) -> str:

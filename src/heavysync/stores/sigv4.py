@@ -9,14 +9,18 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth
 from __future__ import annotations
 
 import hmac
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
+from operator import itemgetter
+from typing import NamedTuple
 from urllib.parse import quote
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _PAYLOAD = "UNSIGNED-PAYLOAD"
-_SHAPES = 500
+_FORMS = 500
+_PLAIN = re.compile(r"[A-Za-z0-9/._~-]*")  # such keys, most of them, are sent as they are; to look costs a third of `quote`
 
 
 def encode_path(key: str) -> str:
@@ -25,13 +29,27 @@ def encode_path(key: str) -> str:
     Raises:
         UnicodeEncodeError: the key holds a lone surrogate.
     """
-    return quote(key, safe="/")
+    return key if _PLAIN.fullmatch(key) else quote(key, safe="/")
 
 
 def encode_query(parameters: Iterable[tuple[str, str]]) -> str:
     """Encode a query in its canonical form (sorted, everything escaped), which is also what is sent."""
     encoded = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in parameters)
     return "&".join([f"{name}={value}" for name, value in encoded])
+
+
+class _Form(NamedTuple):
+    """What requests with the same names of headers have in common.
+
+    Attributes:
+        pick: takes the values, in the order in which they are signed.
+        canonical: the request that is signed, with `%s` for method, path, query and each value.
+        authorization: the header, up to the signature.
+    """
+
+    pick: Callable[[Mapping[str, str]], tuple[str, ...]]
+    canonical: str
+    authorization: str
 
 
 class Signer:
@@ -46,12 +64,13 @@ class Signer:
 
     __slots__ = (
         "_date",
+        "_forms",
         "_inner",
         "_outer",
+        "_preamble",
         "_scope",
         "_second",
         "_secret_key",
-        "_shapes",
         "_stamp",
         "access_key",
         "region",
@@ -65,10 +84,10 @@ class Signer:
         self._secret_key = secret_key
         self._date = ""
         self._inner, self._outer = sha256(), sha256()
-        self._shapes: dict[tuple[str, ...], tuple[tuple[str, ...], str]] = {}
+        self._forms: dict[tuple[str, ...], _Form] = {}
         self._scope = ""
         self._second = -1
-        self._stamp = ""
+        self._stamp = self._preamble = ""
 
     def __repr__(self) -> str:
         return f"Signer({self.region!r})"
@@ -89,41 +108,46 @@ class Signer:
         signed = {**headers, "x-amz-content-sha256": _PAYLOAD, "x-amz-date": self._stamp}
         if self.token:
             signed["x-amz-security-token"] = self.token
-        shape = tuple(signed)
-        names, signed_headers = self._shapes.get(shape) or self._shape(shape)
-        lines = []
-        for name in names:
-            value = signed[name] if name != "host" else host
-            lines.append(f"{name}:{' '.join(value.split()) if ' ' in value or not value.isprintable() else value}")
-        canonical_headers = "\n".join(lines)
-        canonical = f"{method}\n{path}\n{query}\n{canonical_headers}\n\n{signed_headers}\n{_PAYLOAD}"
-        digest = sha256(canonical.encode()).hexdigest()
-        text = f"{_ALGORITHM}\n{self._stamp}\n{self._scope}\n{digest}"
+        names = (host, *signed)
+        form = self._forms.get(names) or self._form(names)
+        values = form.pick(signed)
+        joined = "".join(values)
+        if " " in joined or not joined.isprintable():
+            values = tuple([" ".join(value.split()) for value in values])
+        canonical = form.canonical % (method, path, query, *values)
         # hmac.digest gives the interpreter away for each signature, and waits for the database's thread to get it back
         inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(text.encode())
+        inner.update(f"{self._preamble}{sha256(canonical.encode()).hexdigest()}".encode())
         outer.update(inner.digest())
-        signature = outer.hexdigest()
-        signed["authorization"] = (
-            f"{_ALGORITHM} Credential={self.access_key}/{self._scope}, SignedHeaders={signed_headers}, Signature={signature}"
-        )
+        signed["authorization"] = form.authorization + outer.hexdigest()
         return signed
 
-    def _shape(self, shape: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-        """The names of the headers in the order in which they are signed; a run sends a few sets of headers only."""
-        names = tuple(sorted({*shape, "host"}))
-        if len(self._shapes) >= _SHAPES:  # user metadata can be named as one likes
-            self._shapes.clear()
-        self._shapes[shape] = found = (names, ";".join(names))
-        return found
+    def _form(self, shape: tuple[str, ...]) -> _Form:
+        """The form of requests to a host with these headers; a run sends a few sets of headers only."""
+        host, *given = shape
+        names = sorted({*given, "host"})
+        lines = "".join([f"{_raw(name)}:{_raw(host) if name == 'host' else '%s'}\n" for name in names])
+        signed_headers = ";".join(names)
+        if len(self._forms) >= _FORMS:  # user metadata can be named as one likes
+            self._forms.clear()
+        self._forms[shape] = form = _Form(
+            itemgetter(*[name for name in names if name != "host"]),
+            f"%s\n%s\n%s\n{lines}\n{_raw(signed_headers)}\n{_PAYLOAD}",
+            f"{_ALGORITHM} Credential={self.access_key}/{self._scope}, SignedHeaders={signed_headers}, Signature=",
+        )
+        return form
 
     def _tick(self, second: int) -> None:
         """Write the time stamp of this second; on a new day, derive the day's key."""
         self._stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
         self._second = second
         date = self._stamp[:8]
-        if date == self._date:
-            return
+        if date != self._date:
+            self._begin_day(date)
+        self._preamble = f"{_ALGORITHM}\n{self._stamp}\n{self._scope}\n"
+
+    def _begin_day(self, date: str) -> None:
+        self._forms.clear()
         self._scope = f"{date}/{self.region}/s3/aws4_request"
         key = f"AWS4{self._secret_key}".encode()
         for step in (date, self.region, "s3", "aws4_request"):
@@ -131,3 +155,8 @@ class Signer:
         key = key.ljust(sha256().block_size, b"\0")
         self._inner, self._outer = (sha256(bytes(byte ^ pad for byte in key)) for pad in (0x36, 0x5C))  # RFC 2104
         self._date = date
+
+
+def _raw(text: str) -> str:
+    """A text that stays as it is where values are put in."""
+    return text.replace("%", "%%")

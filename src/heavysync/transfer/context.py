@@ -236,27 +236,13 @@ async def metadata_for(context: Context, info: ObjectInfo, metadata: Metadata | 
     if context.tags:
         tags = await from_source(context, f"tags of {info.key}", partial(context.source.read_tags, info))
     user = {name: value for name, value in own.user.items() if name != STAMP_KEY}
-    stamped = _with(own, {**user, STAMP_KEY: str(stamp)}, tags)
+    stamped = own._replace(user={**user, STAMP_KEY: str(stamp)}, tags=tags)
     if context.destination.metadata_error(stamped) is None:
         return stamped
-    plain = _with(own, user, tags)
+    plain = own._replace(user=user, tags=tags)
     if error := context.destination.metadata_error(plain):
         raise PermanentError(f"{info.key}: {error}", code="metadata")
     return plain
-
-
-def _with(own: Metadata, user: dict[str, str], tags: tuple[tuple[str, str], ...]) -> Metadata:
-    return Metadata(
-        content_type=own.content_type,
-        cache_control=own.cache_control,
-        content_disposition=own.content_disposition,
-        content_language=own.content_language,
-        content_encoding=own.content_encoding,
-        expires=own.expires,
-        website_redirect=own.website_redirect,
-        user=user,
-        tags=tags,
-    )
 
 
 _PROCESS = token_hex(8)  # the system's randomness costs 12 µs, so it is asked once a process
