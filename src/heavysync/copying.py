@@ -9,6 +9,7 @@ while it writes is its next batch. A row that is claimed when the process dies i
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
@@ -194,7 +195,7 @@ class _RangeCopy:
             batch, self._outbox = self._outbox, []
             if not batch:
                 continue
-            if self._times or any(isinstance(outcome, Postponed) for outcome in batch):
+            if self._times or Postponed in map(type, batch):
                 batch = [self._weigh(outcome) for outcome in batch]
             await self._queue.settle(batch)
             self._outstanding -= len(batch)
@@ -247,12 +248,10 @@ class _RangeCopy:
 
 def _work_of(outcomes: list[Outcome]) -> int:
     """Bytes of the objects that were copied, whoever copied them."""
-    return sum(outcome.size for outcome in outcomes if isinstance(outcome, Done) and outcome.copied)
+    return sum([outcome.size for outcome in outcomes if type(outcome) is Done and outcome.copied])
 
 
 def _tally(batch: list[Outcome]) -> Finished:
-    copied = sum(1 for outcome in batch if isinstance(outcome, Done) and outcome.copied)
-    proven = sum(1 for outcome in batch if isinstance(outcome, Done) and not outcome.copied)
-    skipped = sum(1 for outcome in batch if isinstance(outcome, Skipped))
-    failed = sum(1 for outcome in batch if isinstance(outcome, Failed))
-    return Finished(copied, proven, skipped, failed)
+    kinds = Counter(map(type, batch))
+    copied = sum([outcome.copied for outcome in batch if type(outcome) is Done])
+    return Finished(copied, kinds[Done] - copied, kinds[Skipped], kinds[Failed])

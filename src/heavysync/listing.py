@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Protocol
 
 from heavysync.events import Listed, Listener, Queued
@@ -17,6 +18,8 @@ from heavysync.keyspace import KeyRange
 from heavysync.retry import Retrier
 from heavysync.state.inventory import Inventory, Listing, SideName
 from heavysync.stores.base import Store
+
+_SIZE = attrgetter("size")
 
 
 class HandBack(Protocol):
@@ -102,7 +105,7 @@ class Lister:
         step = partial(self._stores[name].list_page, span.lo if after is None else after, span.hi)
         page = await self._retry(f"list {name}", step)
         recorded = await self._inventory.record_page(name, page, span.hi)
-        self._listener(Listed(name, len(page.objects), sum(info.size for info in page.objects)))
+        self._listener(Listed(name, len(page.objects), sum(map(_SIZE, page.objects))))
         sides[name] = recorded.listing
         if recorded.queued:
             self._listener(Queued(recorded.queued, recorded.queued_bytes))

@@ -80,9 +80,9 @@ class Queue:
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Record outcomes of claimed transfers: all in one transaction, but for those that are all plain copies."""
-        if all(type(outcome) is Done and outcome.copied and outcome.listing_proves for outcome in outcomes):
-            keys = [outcome_key(outcome) for outcome in outcomes]
-            await self._db.write_each(lambda db: update_keys(db, _DONE.format(1), "status = 'claimed'", keys))
+        plain = [outcome.key for outcome in outcomes if type(outcome) is Done and outcome.copied and outcome.listing_proves]
+        if len(plain) == len(outcomes):
+            await self._db.write_each(lambda db: update_keys(db, _DONE.format(1), "status = 'claimed'", plain))
             return
         by_kind: dict[type, list[Outcome]] = {}
         for outcome in outcomes:
