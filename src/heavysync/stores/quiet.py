@@ -7,25 +7,17 @@ docs/design/0018-cpu-per-object.md). `ctypes.PyDLL` calls the same function of t
 
 from __future__ import annotations
 
-import ctypes
 import select
 import socket
+import struct
 from collections.abc import Callable
 
+try:
+    import ctypes
 
-class _PollFd(ctypes.Structure):
-    """`struct pollfd`.
-
-    Source: https://pubs.opengroup.org/onlinepubs/9799919799/functions/poll.html
-    """
-
-    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
-
-
-_poll = None
-if hasattr(select, "poll"):
-    _poll = ctypes.PyDLL(None).poll
-    _poll.argtypes = (ctypes.POINTER(_PollFd), ctypes.c_ulong, ctypes.c_int)
+    _poll: Callable[..., int] | None = ctypes.PyDLL(None).poll
+except (ImportError, TypeError, AttributeError):  # Python was built without libffi; Windows
+    _poll = None
 
 
 def quietness_of(sock: socket.socket) -> Callable[[], bool]:
@@ -33,12 +25,22 @@ def quietness_of(sock: socket.socket) -> Callable[[], bool]:
 
     It goes by the number of the socket, and must not be asked when that is closed.
     """
-    poll = _poll
-    if poll is None:
+    if _poll is not None:
+        return _kept(sock, _poll)
+    if not hasattr(select, "poll"):
         return lambda: True
-    asked = ctypes.pointer(_PollFd(sock.fileno(), select.POLLIN, 0))
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return lambda: not poller.poll(0)
+
+
+def _kept(sock: socket.socket, poll: Callable[..., int]) -> Callable[[], bool]:
+    """The same by `poll` of the system. https://pubs.opengroup.org/onlinepubs/9799919799/functions/poll.html."""
+    pollfd = struct.pack("ihh", sock.fileno(), select.POLLIN, 0)
+    asked = ctypes.create_string_buffer(pollfd, len(pollfd))
+    one = ctypes.c_ulong(1)
 
     def is_quiet() -> bool:
-        return bool(poll(asked, 1, 0) == 0)
+        return poll(asked, one, 0) == 0
 
     return is_quiet
