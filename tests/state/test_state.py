@@ -365,6 +365,21 @@ def test_outcomes_follow_the_chart(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_what_a_closer_look_found_equal_does_not_count_as_copied(tmp_path: Path) -> None:
+    """Alone as among others."""
+
+    async def run() -> None:
+        async with open_range(tmp_path / "r.db", run=1, span=ALL) as state:
+            await state.inventory.record_page("source", Page([s3("a")], None), None)
+            await state.inventory.record_page("destination", Page([], None), None)
+            await state.queue.claim(1)
+            await state.queue.settle([Done("a", "s", "t", 1, None, None, listing_proves=True, copied=False)])
+            settled = await state.queue.settled()
+            assert (settled.copied, settled.proven) == (0, 1)
+
+    asyncio.run(run())
+
+
 def test_plain_copies_take_three_statements(tmp_path: Path) -> None:
     """Two to claim them, one to record them: each has to get the interpreter back from the event loop some times."""
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from contract.kit import all_versions, begin, copied, everything, get, held, keys, noise, put, see, send
 
-from heavysync.checksums import digest
+from heavysync.checksums import crc32c_text, digest
 from heavysync.errors import (
     ConditionError,
     FatalError,
@@ -254,6 +254,19 @@ def test_rewrite_with_a_storage_class_keeps_the_metadata():
                 server.expire_uploads()
                 with pytest.raises(UploadGoneError):
                     await b.copy(a, await see(a, "k"), replaces=result, state=state)
+
+    asyncio.run(body())
+
+
+def test_digest_of_a_read_is_taken_from_its_answer():
+    """Where the listing had none: what arrives is held against it."""
+
+    async def body():
+        async with _server() as (_, store):
+            await put(store, "k", b"some bytes")
+            info = await see(store, "k")
+            content = await store.read(info._replace(crc32c=None))
+            assert (content.crc32c, info.crc32c) == (crc32c_text(digest([b"some bytes"]).crc32c),) * 2
 
     asyncio.run(body())
 

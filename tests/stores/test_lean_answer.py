@@ -105,6 +105,9 @@ def test_heads_are_bounded_in_number_and_size():
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"
     assert read(head + b"a: b\r\n" * (HEADERS_MOST - 1) + b"\r\n").failure is None
     assert read(head + b"a: b\r\n" * HEADERS_MOST + b"\r\n").failure is not None
+    interim = b"HTTP/1.1 103 Early Hints\r\n"
+    assert read(interim + b"a: b\r\n" * HEADERS_MOST + b"\r\n" + head + b"\r\n").failure is None
+    assert read(interim + b"a: b\r\n" * (HEADERS_MOST + 1) + b"\r\n" + head + b"\r\n").failure is not None
     assert read(head + b"a: " + b"b" * 60_000 + b"\r\n\r\n").failure is None
     assert read(head + b"a: " + b"b" * 70_000 + b"\r\n\r\n").failure is not None
 

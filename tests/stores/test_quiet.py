@@ -71,6 +71,13 @@ def test_closed_socket_is_not_quiet(pair: Pair) -> None:
     assert not is_quiet()
 
 
+def test_who_cannot_be_asked_is_not_quiet(pair: Pair, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal came in between, or memory ran out: the connection is not used again."""
+    if way == "kept":
+        monkeypatch.setattr(quiet, "_poll", lambda *_: -1)
+        assert not quietness_of(pair[0])()
+
+
 def test_looking_does_not_give_the_interpreter_away(pair: Pair, way: str) -> None:
     """A thread that wants it, as that of a state file does, does not get it by that."""
     is_quiet = quietness_of(pair[0])

@@ -109,3 +109,13 @@ def test_names_of_headers_do_not_fill_the_memory():
         assert len(from_headers(headers).user) == 2
     assert max(map(len, lean_head._read_before)) <= 128
     assert len(lean_head._read_before) <= 4096
+
+
+def test_sets_of_names_do_not_fill_the_memory():
+    """Nor do those that are sent; a percent sign in a name is one."""
+    place = lean_head.parse_origin("http://h")
+    for number in range(1000):
+        sent = {f"x-amz-meta-{number}": "v", "x-amz-meta-a%%b%s": "%s%d"}
+        head = lean_head.write_head("PUT", place, "/k", sent, 0, has_body=True)
+        assert f"\r\nx-amz-meta-{number}: v\r\nx-amz-meta-a%%b%s: %s%d\r\n\r\n".encode() in head
+    assert len(lean_head._forms) <= 500

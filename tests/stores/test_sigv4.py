@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from unittest import mock
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from botocore.auth import S3SigV4Auth
@@ -48,7 +48,7 @@ ODD = st.sampled_from(
 )
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 KEYS = st.lists(st.one_of(ODD, TEXT), min_size=1, max_size=6).map("".join).filter(bool)
-NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,15}", fullmatch=True).map("x-amz-meta-{}".format)
+NAMES = st.from_regex(r"[a-z][a-z0-9%-]{0,15}", fullmatch=True).map("x-amz-meta-{}".format)
 VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f"), max_size=30)
 HEADERS = st.dictionaries(
     st.one_of(NAMES, st.sampled_from(["content-md5", "if-match", "range", "content-type", "cache-control"])),
@@ -108,6 +108,32 @@ def test_key_changes_with_the_day():
 def test_path_is_encoded_exactly_once():
     """Nothing but `/` and the unreserved characters stays as it is; nothing is normalised."""
     assert encode_path("a/../b//c%20+?#&\\ é~") == "a/../b//c%2520%2B%3F%23%26%5C%20%C3%A9~"
+
+
+@pytest.mark.parametrize("around", ["", "a"])
+def test_only_what_means_itself_is_not_escaped(around):
+    """A `+` in a path, for one, is a space to some servers, and so another key."""
+    for character in map(chr, range(0x250)):
+        assert encode_path(around + character) == quote(around + character, safe="/")
+
+
+def test_names_of_headers_do_not_fill_the_memory():
+    """Those of user metadata are what somebody else likes; a percent sign in one is a percent sign."""
+    signer = Signer("AK", "secret", None, "r")
+    for number in range(1000):
+        signer.sign("PUT", "h", "/k", "", {f"x-amz-meta-{number}": "v"}, now=NOW.timestamp())
+    assert len(signer._forms) <= 500
+
+
+def test_percent_sign_in_the_name_of_a_server_is_one():
+    """Of an IPv6 address with a zone."""
+    signers = [Signer("AK", "secret", None, "r") for _ in range(2)]
+    one, other = (
+        signer.sign("GET", host, "/k", "", {}, now=NOW.timestamp())
+        for signer, host in zip(signers, ("[fe80::1%s]", "[fe80::1%%]"), strict=True)
+    )
+    theirs = botocore_authorization("GET", "http://[fe80::1%25s]/k", {"host": "[fe80::1%s]"}, signers[0], "secret", "r")
+    assert one["authorization"] == theirs["Authorization"] != other["authorization"]
 
 
 def test_lone_surrogates_are_no_keys():

@@ -1,7 +1,8 @@
 """One SQLite file: opened safely, written in whole transactions, its troubles told in plain words.
 
 Every read and every write is one function that runs in the database's own thread; a write is one transaction, all or
-nothing, also when the caller is cancelled meanwhile (then it still happens, as a whole). Nothing here waits for a network.
+nothing, but for `write_each`, also when the caller is cancelled meanwhile (then it still happens, as a whole). Nothing
+here waits for a network.
 """
 
 from __future__ import annotations

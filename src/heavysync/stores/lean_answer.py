@@ -167,17 +167,17 @@ class Answer:
         """The head is complete."""
         if self.is_over or self._parser is None:
             return
+        pairs = self._pairs
+        if len(pairs) > HEADERS_MOST:
+            self.fail(BrokenError(f"the answer has more than {HEADERS_MOST} headers"))
+            return
         status = self._parser.get_status_code()
         if status < 200:
             self._is_interim = True  # nobody asked for any; they count as part of the head
-            self._pairs.clear()
+            pairs.clear()
             return
-        pairs = self._pairs
         if self._quiet > HEAD_LIMIT and sum([len(name) + len(value) for name, value in pairs]) > HEAD_LIMIT:
             self.fail(BrokenError(f"the answer has a head of more than {HEAD_LIMIT} bytes"))
-            return
-        if len(pairs) > HEADERS_MOST:
-            self.fail(BrokenError(f"the answer has more than {HEADERS_MOST} headers"))
             return
         self.keeps = self._parser.should_keep_alive()
         self.headers = read_headers(pairs)
