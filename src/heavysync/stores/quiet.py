@@ -16,7 +16,7 @@ try:
     import ctypes
 
     _poll: Callable[..., int] | None = ctypes.PyDLL(None).poll
-except (ImportError, TypeError, AttributeError):  # Python was built without libffi; Windows
+except (ImportError, OSError, TypeError, AttributeError):  # built without libffi, or statically; Windows
     _poll = None
 
 
@@ -41,6 +41,6 @@ def _kept(sock: socket.socket, poll: Callable[..., int]) -> Callable[[], bool]:
     one = ctypes.c_ulong(1)
 
     def is_quiet() -> bool:
-        return poll(asked, one, 0) == 0
+        return poll(asked, one, 0) == 0  # -1: it could not tell
 
     return is_quiet
