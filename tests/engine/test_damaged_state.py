@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,15 @@ def interrupted(directory: Path) -> Pair:
     return pair
 
 
+def needed(directory: Path, file: str) -> list[Path]:
+    """Files that the run goes on with: a range that had nothing to delete may be finished, and its file is not opened then."""
+    if file == "job.db":
+        return [directory / file]
+    with closing(sqlite3.connect(directory / "job.db")) as db:
+        rows = db.execute("SELECT range FROM range WHERE phase = 'copied' ORDER BY range").fetchall()
+    return [directory / "ranges" / f"{number:06d}.db" for (number,) in rows]
+
+
 def watch_deletes(pair: Pair) -> None:
     """Nothing is deleted that the source has."""
     delete, source = pair.destination.delete, pair.source.bucket
@@ -88,7 +99,7 @@ def test_damage_is_named_and_mended_by_moving_the_file_away(how, file, tmp_path)
     for seed in range(3 if how in {"flipped", "cut"} else 1):
         chance = random.Random(f"{how}{seed}")
         pair = interrupted(tmp_path / str(seed))
-        path = chance.choice(sorted(pair.directory.glob(file)))
+        path = chance.choice(needed(pair.directory, file))
         hurt(path, how, chance)
 
         told = ""
