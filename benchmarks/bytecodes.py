@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from types import CodeType
 
+from tasks import Task
 from world import World, running_world
 
 from heavysync import SideOptions, SyncOptions, sync
@@ -29,9 +30,9 @@ _TOOL = 3  # a number that nobody else has (https://docs.python.org/3/library/sy
 
 def counted(world: World, task: str, objects: int) -> Counter[CodeType]:
     """The bytecodes of a run, by function."""
-    world.control("/fill", service="s3", bucket="source", count=objects, size=1024, scheme="flat", made_up=False, is_full=True)
-    there = objects if task == "noop" else 0
-    world.control("/fill", service="s3", bucket="to", count=there, size=1024, scheme="flat", made_up=False, is_full=bool(there))
+    buckets = Task(name=task, about="", objects=objects, start="same" if task == "noop" else "empty")
+    buckets.set_up(world)
+    buckets.begin(world)
     side = SideOptions(endpoint_url=world.url("s3", tls=False))
     counts: Counter[CodeType] = Counter()
     monitoring = sys.monitoring  # type: ignore[attr-defined, unused-ignore]
@@ -41,10 +42,11 @@ def counted(world: World, task: str, objects: int) -> Counter[CodeType]:
         options = SyncOptions(state=Path(folder) / "state", source=side, destination=side, server_side_copy=task == "copied")
         monitoring.set_events(_TOOL, monitoring.events.INSTRUCTION)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            report = runner.run(sync("s3://source", "s3://to", options))
+            report = runner.run(sync("s3://source", "s3://destination", options))
         monitoring.set_events(_TOOL, monitoring.events.NO_EVENTS)
     monitoring.free_tool_id(_TOOL)
     assert report.status == "done", report
+    assert not buckets.verdict(world)
     return counts
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Protocol
 
 from heavysync.events import Listed, Listener, Queued
@@ -18,8 +17,6 @@ from heavysync.keyspace import KeyRange
 from heavysync.retry import Retrier
 from heavysync.state.inventory import Inventory, Listing, SideName
 from heavysync.stores.base import Store
-
-_SIZE = attrgetter("size")
 
 
 class HandBack(Protocol):
@@ -101,12 +98,12 @@ class Lister:
 
     async def _page(self, name: SideName, sides: dict[SideName, Listing], span: KeyRange) -> None:
         """Ask for the next page of a side and record it."""
-        after = sides[name].cursor
-        step = partial(self._stores[name].list_page, span.lo if after is None else after, span.hi)
+        before = sides[name]
+        step = partial(self._stores[name].list_page, span.lo if before.cursor is None else before.cursor, span.hi)
         page = await self._retry(f"list {name}", step)
         recorded = await self._inventory.record_page(name, page, span.hi)
-        self._listener(Listed(name, len(page.objects), sum(map(_SIZE, page.objects))))
-        sides[name] = recorded.listing
+        sides[name] = now = recorded.listing
+        self._listener(Listed(name, now.objects - before.objects, now.size - before.size))
         if recorded.queued:
             self._listener(Queued(recorded.queued, recorded.queued_bytes))
             self._wake.set()

@@ -118,7 +118,7 @@ def test_only_what_means_itself_is_not_escaped(around):
 
 
 def test_names_of_headers_do_not_fill_the_memory():
-    """Those of user metadata are what somebody else likes; a percent sign in one is a percent sign."""
+    """Those of user metadata are what somebody else likes."""
     signer = Signer("AK", "secret", None, "r")
     for number in range(1000):
         signer.sign("PUT", "h", "/k", "", {f"x-amz-meta-{number}": "v"}, now=NOW.timestamp())

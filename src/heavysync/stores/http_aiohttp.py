@@ -23,6 +23,7 @@ from heavysync.stores.exchange import (
     place,
     stalled,
 )
+from heavysync.stores.lean_head import read_headers
 
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
@@ -147,7 +148,7 @@ class AiohttpTransport:
                 )
             if method != "HEAD" and status in {200, 206} and not _is_framed(answer):
                 raise TransientError(f"{method} {place(url)}: the answer does not say where it ends")
-            return Response(status, _headers_of(answer), chunks)
+            return Response(status, read_headers(answer.raw_headers), chunks)
 
 
 _TURNS = 5
@@ -236,15 +237,9 @@ async def _drain(answer: aiohttp.ClientResponse, limit: int, watch: _Watch) -> l
 def _oversize(answer: aiohttp.ClientResponse, limit: int) -> OversizeError:
     """Drop the connection, with what else would come over it, and say so."""
     answer.close()
-    return OversizeError(f"{answer.method} {place(str(answer.url))}: more than {limit} bytes came", _headers_of(answer))
-
-
-def _headers_of(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, value in answer.headers.items():
-        lowered = name.lower()
-        headers[lowered] = f"{headers[lowered]}, {value}" if lowered in headers else value
-    return headers
+    return OversizeError(
+        f"{answer.method} {place(str(answer.url))}: more than {limit} bytes came", read_headers(answer.raw_headers)
+    )
 
 
 def _is_framed(answer: aiohttp.ClientResponse) -> bool:

@@ -31,6 +31,7 @@ class Connection(asyncio.BufferedProtocol):
         buffer: what is read into; all connections of a loop share it, since nothing outlives the callback.
         pool: that it belongs to.
         lost: is called when the connection is gone.
+        sock: that the event loop is going to have; only looked at.
 
     Attributes:
         is_open: it is connected.
@@ -67,7 +68,7 @@ class Connection(asyncio.BufferedProtocol):
         "stall_s",
     )
 
-    def __init__(self, buffer: memoryview, pool: Pool, lost: Callable[[Connection], None]) -> None:
+    def __init__(self, buffer: memoryview, pool: Pool, lost: Callable[[Connection], None], sock: socket.socket) -> None:
         self._buffer = buffer
         self._lost = lost
         self._loop = asyncio.get_running_loop()
@@ -75,7 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         self._answer: Answer | None = None
         self._is_cut = self._is_paused = self._is_sent = self._is_uvloop = False
         self.pool = pool
-        self.is_quiet: Callable[[], bool] = _always
+        self.is_quiet = quietness_of(sock)
         self.is_open = self.is_reused = self.answered = False
         self.idle_at = self.noted_at = self.stall_s = 0.0
         self.keeps_s = IDLE_S
@@ -91,10 +92,6 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=mark, low=0)
         self._is_uvloop = type(transport).__module__.startswith("uvloop")
         self.is_open = True
-
-    def watch(self, sock: socket.socket) -> None:
-        """Know the socket, to look whether something waits on it."""
-        self.is_quiet = quietness_of(sock)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop gives it
         """Where bytes go."""
@@ -234,10 +231,6 @@ class Connection(asyncio.BufferedProtocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def _always() -> bool:
-    return True
 
 
 def _pieces(head: bytes, body: Sequence[bytes]) -> list[list[bytes | memoryview]]:

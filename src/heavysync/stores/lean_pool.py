@@ -165,7 +165,7 @@ class Pool:
         except OSError:
             shared.names.forget(place.host, place.port)
             raise
-        connection = Connection(shared.buffer, self, self._lost)
+        connection = Connection(shared.buffer, self, self._lost, sock)
         shared.all.add(connection)
         try:
             # From here on the socket is the loop's: closed by us as well, its number could be another connection's already
@@ -179,7 +179,6 @@ class Pool:
         except BaseException:
             shared.all.discard(connection)
             raise
-        connection.watch(sock)
         return connection
 
     def _lost(self, connection: Connection) -> None:
