@@ -63,10 +63,21 @@ def state_of(folder: Path, number: str) -> Path:
     return folder / f"state-{number}"
 
 
-def rclone(job: Job, world: World, programs: Programs, compare: str = "--size-only") -> Command:
-    """rclone: all of a bucket listed at once, 64 transfers, no HEAD after a write; streamed: between two remotes."""
+def rclone(
+    job: Job, world: World, programs: Programs, compare: tuple[str, ...] = ("--size-only",), *, looks: bool = False
+) -> Command:
+    """rclone: all of a bucket listed at once, 64 transfers; streamed: between two remotes.
+
+    Args:
+        job: what is to be done.
+        world: servers and folders.
+        programs: where it is.
+        compare: how it compares, beside the sizes; nothing: by the times in the metadata.
+        looks: it looks at what it has written (a HEAD each), as it does if nobody says otherwise.
+    """
     program = programs.path("rclone")
-    if job.kind != "sync" and compare != "--size-only":
+    is_quickest = compare == ("--size-only",) and not looks
+    if job.kind != "sync" and not is_quickest:
         raise CannotError("does here what rclone does")
     if job.kind == "help":
         return Command([program, "--help"])
@@ -78,13 +89,13 @@ def rclone(job: Job, world: World, programs: Programs, compare: str = "--size-on
     source = f"{job.source[0]}-{end}:{job.source[1]}"
     if job.kind == "list":
         return Command([program, "lsf", "-R", *words, source])
-    if job.compares and compare == "--size-only":
+    if job.compares and is_quickest:
         raise CannotError("set to compare sizes alone: see rclone-md5")
     other = "-again" if job.streamed else ""
-    words += ["--transfers", workers, "--checkers", workers, compare, "--retries=1"]
+    words += ["--transfers", workers, "--checkers", workers, *compare, "--retries=1"]
     if job.large:
         words += ["--multi-thread-streams=4", "--s3-upload-concurrency=8", "--s3-chunk-size=8Mi"]
-    else:
+    elif not looks:
         words += ["--s3-no-head", "--s3-no-head-object"]  # after multipart uploads rclone believes that they are empty
     return Command([program, "sync", *words, source, f"{job.destination[0]}-{end}{other}:{job.destination[1]}"])
 
@@ -197,13 +208,15 @@ def s3cmd(job: Job, world: World, programs: Programs) -> Command:
 TOOLS: dict[str, Maker] = {
     "heavysync": heavysync,
     "rclone": rclone,
-    "rclone-md5": partial(rclone, compare="--checksum"),
+    "rclone-md5": partial(rclone, compare=("--checksum",)),
+    "rclone-default": partial(rclone, compare=(), looks=True),
     "s5cmd": s5cmd,
     "aws": aws,
     "gsutil": gsutil,
     "s3cmd": s3cmd,
 }
-"""By the name that figures are shown under. rclone-md5 compares by md5, as heavysync does; rclone by size alone."""
+"""By the name that figures are shown under. rclone compares by size alone, and believes that a write went well; rclone-md5
+compares by md5, as heavysync does; rclone-default by time, and looks at what it wrote."""
 
 
 def _only(service: str, job: Job) -> None:
