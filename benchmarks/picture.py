@@ -11,7 +11,14 @@ _LEFT = 130
 _BAR = 13
 _STEP = 17
 _RIGHT = 190
-_COLOURS = {"heavysync": "#d9480f", "rclone": "#3b7dd8", "rclone-md5": "#6aa2ea", "s5cmd": "#2b9348", "aws": "#b08900"}
+_COLOURS = {
+    "heavysync": "#d9480f",
+    "rclone": "#3b7dd8",
+    "rclone-md5": "#6aa2ea",
+    "rclone-default": "#1f5199",
+    "s5cmd": "#2b9348",
+    "aws": "#b08900",
+}
 _OTHER = "#868e96"
 _UNITS = {"objects": "CPU-seconds per 1,000 objects", "GiB": "CPU-seconds per GiB", "run": "CPU-seconds"}
 _STYLE = (
