@@ -215,8 +215,8 @@ TOOLS: dict[str, Maker] = {
     "gsutil": gsutil,
     "s3cmd": s3cmd,
 }
-"""By the name that figures are shown under. rclone compares by size alone, and believes that a write went well; rclone-md5
-compares by md5, as heavysync does; rclone-default by time, and looks at what it wrote."""
+"""By the name that figures are shown under. rclone compares by size alone, and does not look again at what it wrote;
+rclone-md5 compares by md5, as heavysync does; rclone-default by time, and looks at what it wrote."""
 
 
 def _only(service: str, job: Job) -> None:

@@ -97,7 +97,7 @@ def test_looking_does_not_give_the_interpreter_away(pair: Pair, way: str) -> Non
         other.start()
         time.sleep(0.05)
         seen = turns
-        looks = 10_000 if way == "kept" else 10_000_000  # whoever is woken may not find a processor at once
+        looks = 500_000 if way == "kept" else 10_000_000  # whoever is woken may not find a processor at once
         while looks and turns == seen:
             is_quiet()
             looks -= 1
