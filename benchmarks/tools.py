@@ -63,21 +63,16 @@ def state_of(folder: Path, number: str) -> Path:
     return folder / f"state-{number}"
 
 
-def rclone(
-    job: Job, world: World, programs: Programs, compare: tuple[str, ...] = ("--size-only",), *, looks: bool = False
-) -> Command:
+_RCLONE_CHECKS = {"sizes": ["--size-only"], "md5s": ["--checksum"], "default": []}
+
+
+def rclone(job: Job, world: World, programs: Programs, checks: str = "sizes") -> Command:
     """rclone: all of a bucket listed at once, 64 transfers; streamed: between two remotes.
 
-    Args:
-        job: what is to be done.
-        world: servers and folders.
-        programs: where it is.
-        compare: how it compares, beside the sizes; nothing: by the times in the metadata.
-        looks: it looks at what it has written (a HEAD each), as it does if nobody says otherwise.
+    It compares sizes or md5s, and does not look again at what it wrote; or it checks as it does when nobody says otherwise.
     """
     program = programs.path("rclone")
-    is_quickest = compare == ("--size-only",) and not looks
-    if job.kind != "sync" and not is_quickest:
+    if job.kind != "sync" and checks != "sizes":
         raise CannotError("does here what rclone does")
     if job.kind == "help":
         return Command([program, "--help"])
@@ -89,13 +84,13 @@ def rclone(
     source = f"{job.source[0]}-{end}:{job.source[1]}"
     if job.kind == "list":
         return Command([program, "lsf", "-R", *words, source])
-    if job.compares and is_quickest:
+    if job.compares and checks == "sizes":
         raise CannotError("set to compare sizes alone: see rclone-md5")
     other = "-again" if job.streamed else ""
-    words += ["--transfers", workers, "--checkers", workers, *compare, "--retries=1"]
+    words += ["--transfers", workers, "--checkers", workers, *_RCLONE_CHECKS[checks], "--retries=1"]
     if job.large:
         words += ["--multi-thread-streams=4", "--s3-upload-concurrency=8", "--s3-chunk-size=8Mi"]
-    elif not looks:
+    elif checks != "default":
         words += ["--s3-no-head", "--s3-no-head-object"]  # after multipart uploads rclone believes that they are empty
     return Command([program, "sync", *words, source, f"{job.destination[0]}-{end}{other}:{job.destination[1]}"])
 
@@ -208,8 +203,8 @@ def s3cmd(job: Job, world: World, programs: Programs) -> Command:
 TOOLS: dict[str, Maker] = {
     "heavysync": heavysync,
     "rclone": rclone,
-    "rclone-md5": partial(rclone, compare=("--checksum",)),
-    "rclone-default": partial(rclone, compare=(), looks=True),
+    "rclone-md5": partial(rclone, checks="md5s"),
+    "rclone-default": partial(rclone, checks="default"),
     "s5cmd": s5cmd,
     "aws": aws,
     "gsutil": gsutil,

@@ -46,9 +46,11 @@ def test_signal_drains_and_tells_how_to_go_on(number, code, slow_pair, sync_of):
     done = sync("--concurrency", "4", "--json")
 
     assert (done.code, done.summary["resumed"], done.summary["copied"]) == (0, True, OBJECTS), done
-    assert "finished ranges" not in done.said
     assert source.contents() == destination.contents()
     assert len(destination.written()) == OBJECTS
+    again = sync()
+    assert "in sync" in again.said
+    assert "finished ranges" not in again.said
 
 
 def test_second_signal_ends_at_once(slow_pair, sync_of):
