@@ -168,38 +168,10 @@ class Engine:
     async def _advance(self, state: RangeState, planned: PlannedRange, before: Phase, after: Phase) -> None:
         """Record in the plan that a pass is finished, which must not know more than the file, whatever happens to the power."""
         await state.sync()
-        await self.plan.advance(planned.range, before=before, after=after, totals=await totals_of(state))
+        await self.plan.advance(planned.range, before=before, after=after, totals=await state.totals())
 
     def _open(self, planned: PlannedRange, *, listed: bool = False) -> AbstractAsyncContextManager[RangeState]:
         parent = None if planned.parent is None else self.plan.range_file(planned.parent)
         return open_range(
             self.plan.range_file(planned.range), run=self.run.mark, span=planned.span, parent=parent, listed=listed
         )
-
-
-async def totals_of(state: RangeState) -> Totals:
-    """What the file of a range adds up to."""
-    listings = await state.inventory.listings()
-    queued, queued_bytes, extra = await state.inventory.count()
-    settled = await state.queue.settled()
-    extras = await state.extras.counts()
-    purge = await state.extras.purge_progress()
-    return Totals(
-        source_objects=listings["source"].objects,
-        source_bytes=listings["source"].size,
-        destination_objects=listings["destination"].objects,
-        destination_bytes=listings["destination"].size,
-        extra=extra,
-        to_copy=queued,
-        to_copy_bytes=queued_bytes,
-        copied=settled.copied,
-        copied_bytes=settled.copied_bytes,
-        proven=settled.proven,
-        skipped=settled.skipped,
-        failed=settled.failed,
-        deleted=extras.get("deleted", 0),
-        kept=extras.get("kept", 0),
-        delete_failed=extras.get("failed", 0),
-        purged=purge.purged,
-        purge_failed=purge.failed,
-    )

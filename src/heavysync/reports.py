@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Literal, get_args
 from heavysync.passes import TOLD
 from heavysync.state.job import Job, Phase, PlannedRange, Run, Totals
 from heavysync.state.queue import Trouble
-from heavysync.state.ranges import RangeState, open_range
+from heavysync.state.ranges import RangeState, is_of_run, open_range
 
 Status = Literal["done", "failed", "refused", "stopped"]
 EXIT_CODES: dict[Status, int] = {"done": 0, "failed": 1, "refused": 4, "stopped": 130}
@@ -67,6 +68,8 @@ async def find_troubles(job: Job, run: Run) -> list[Trouble]:
     """The first objects that failed, then those that were skipped; at most 20."""
     found: list[Trouble] = []
     async for planned in _ranges(job):
+        if not await asyncio.to_thread(is_of_run, job.range_file(planned.range), run.mark):
+            continue  # not begun, in a run that was stopped: to open it would empty it
         async with _open(job, run, planned) as state:
             found += await state.queue.troubles(TOLD)
             found += [

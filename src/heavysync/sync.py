@@ -29,6 +29,7 @@ from heavysync.runners.team import Team
 from heavysync.state.directory import default_directory, owned
 from heavysync.state.job import Job, Run, Totals, open_job
 from heavysync.state.queue import Trouble
+from heavysync.state.totals import totals_so_far
 from heavysync.stores.base import Store
 from heavysync.streaks import MARK, Streak
 
@@ -133,9 +134,9 @@ class SyncRun:
             status, message = await self._passes(run, bucket)
         except (HeavysyncError, BaseExceptionGroup) as error:
             shown = cause(error) if isinstance(error, BaseExceptionGroup) else error
-            await self._job.finish(run, status="stopped", message=str(shown), totals=await self._job.totals())
+            await self._job.finish(run, status="stopped", message=str(shown), totals=await totals_so_far(self._job, run))
             raise shown from None
-        totals = await self._job.totals()
+        totals = await totals_so_far(self._job, run) if status == "stopped" else await self._job.totals()
         if options.dry_run and planned is not None and status != "stopped":
             await tell_plan(self._job, run, planned, delete=options.delete)
         is_troubled = totals.failed or totals.skipped or totals.delete_failed or totals.purge_failed

@@ -175,10 +175,11 @@ def test_sigterm_drains_all_processes(pair_of):
     destination.ask("DELETE", "/_loopback/rules")
 
     assert stopped.code == 143, stopped
-    assert "run it again: " in stopped.err
-    assert "was killed" not in stopped.err
+    assert "run it again: " in stopped.said
+    assert "was killed" not in stopped.said
     assert not any(map(is_alive, children))
     assert 0 < len(destination.written()) < OBJECTS
+    assert f"copied       {len(destination.written())} objects" in stopped.said
 
     done = sync(*TWO, "--json")
 

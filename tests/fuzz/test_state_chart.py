@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from heavysync.checksums import listing_proves
-from heavysync.engine import totals_of
 from heavysync.errors import HeavysyncError
 from heavysync.keyspace import KeyRange, cut
 from heavysync.listing import _level
@@ -490,7 +489,7 @@ class StateChart(RuleBasedStateMachine):
         assert not self._do(state.queue.owed())
         self._do(state.queue.forget_stale_proofs())
         self._do(state.sync())
-        one.totals = self._do(totals_of(state))
+        one.totals = self._do(state.totals())
         self._do(self.job.advance(number, before="planned", after="copied", totals=one.totals))
         self._do(stack.aclose())
         one.phase = "copied"
@@ -537,11 +536,10 @@ class StateChart(RuleBasedStateMachine):
             one.extras[info.key] = status
             if status == "deleted":
                 self.world["destination"].pop(info.key, None)
-        assert self._do(state.extras.counts()) == {
-            status: list(one.extras.values()).count(status) for status in set(one.extras.values())
-        }
+        totals, became = self._do(state.totals()), list(one.extras.values())
+        assert (totals.deleted, totals.kept, totals.delete_failed) == tuple(map(became.count, ("deleted", "kept", "failed")))
         if not batch:
-            one.totals = self._do(totals_of(state))
+            one.totals = self._do(state.totals())
             assert (one.totals.deleted + one.totals.kept + one.totals.delete_failed) == one.totals.extra == len(surplus)
             self._do(self.job.advance(number, before="copied", after="deleted", totals=one.totals))
             self._do(self.open.pop(number)[0].aclose())

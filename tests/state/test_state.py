@@ -310,7 +310,8 @@ def test_trim_forgets_what_lies_beyond(tmp_path: Path) -> None:
             sides = await state.inventory.listings()
             assert all(side.done for side in sides.values())
             assert (sides["source"].objects, sides["source"].size, sides["destination"].objects) == (1, 1, 1)
-            assert await state.inventory.count() == (1, 1, 1)
+            totals = await state.totals()
+            assert (totals.to_copy, totals.to_copy_bytes, totals.extra) == (1, 1, 1)
 
     asyncio.run(run())
 
@@ -353,8 +354,8 @@ def test_outcomes_follow_the_chart(tmp_path: Path) -> None:
                 ]
             )
             await state.queue.settle([Failed("a", "late", "ignored")])
-            settled = await state.queue.settled()
-            assert (settled.copied, settled.skipped, settled.failed) == (1, 1, 1)
+            totals = await state.totals()
+            assert (totals.copied, totals.copied_bytes, totals.skipped, totals.failed) == (1, 1, 1, 1)
             again = {transfer.source.key: transfer for transfer in await state.queue.claim(100)}
             assert set(again) == {"d", "e"}
             assert (again["d"].source, again["d"].attempts) == (now, 1)
@@ -374,8 +375,8 @@ def test_what_a_closer_look_found_equal_does_not_count_as_copied(tmp_path: Path)
             await state.inventory.record_page("destination", Page([], None), None)
             await state.queue.claim(1)
             await state.queue.settle([Done("a", "s", "t", 1, None, None, listing_proves=True, copied=False)])
-            settled = await state.queue.settled()
-            assert (settled.copied, settled.proven) == (0, 1)
+            totals = await state.totals()
+            assert (totals.copied, totals.proven) == (0, 1)
 
     asyncio.run(run())
 
@@ -395,7 +396,7 @@ def test_plain_copies_take_three_statements(tmp_path: Path) -> None:
             said.clear()
             await state.queue.settle([Done(one.source.key, "s", "t", 1, None, None, True, True) for one in claimed])
             assert set(said) == {"UPDATE"}  # each row that its trigger looks at is told as one more
-            assert (await state.queue.settled()).copied == 256
+            assert (await state.totals()).copied == 256
 
     asyncio.run(run())
 

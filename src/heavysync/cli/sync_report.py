@@ -64,8 +64,6 @@ def _lines(report: SyncReport, seconds: float) -> Iterator[str]:
         for name, count, meaning in rest:
             if count:
                 yield f"{name}{count:,} ({meaning})"
-    if report.status == "stopped":
-        yield "counted      finished ranges of keys only; what was done in others is kept, and counted when they are finished"
     for trouble in report.troubles:
         yield f"  {trouble.status}: {words.plain(trouble.key)}: {trouble.code}: {words.plain(trouble.message)}"
     yield f"{report.message} ({words.duration(seconds)}; run {report.run} in {report.state})"

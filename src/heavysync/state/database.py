@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +34,8 @@ PRAGMA temp_store = MEMORY;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA wal_autocheckpoint = 4000;
 """
+
+_BUSY_S = 10.0
 
 APPLICATION_ID = 0x48537963
 """Marks a file as heavysync's (`file` and SQLite show it)."""
@@ -168,6 +170,21 @@ async def open_database(path: Path, migrations: Sequence[str], *, durable: bool 
         # Who was cancelled while it opened leaves a thread that answers later, and would find the loop closed: a traceback.
         if connection._thread.is_alive():  # noqa: SLF001
             connection._thread.join()  # noqa: SLF001 - it has nothing more to do than to open and to close
+
+
+def peek(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Run `work`, which only reads, in one transaction on a file that others may be writing; in this thread.
+
+    Raises:
+        FatalError: SQLite failed, or there is no such file.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as db:
+            db.isolation_level = None
+            db.execute("BEGIN")
+            return work(db)
+    except sqlite3.Error as error:
+        raise trouble(path, error) from error
 
 
 class _Opener:

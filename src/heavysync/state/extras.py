@@ -134,14 +134,6 @@ class Extras:
             lambda db: db.execute("UPDATE extra SET status = 'pending', code = NULL, message = NULL WHERE status = 'failed'")
         )
 
-    async def counts(self) -> dict[str, int]:
-        """How many extra objects there are of each status."""
-
-        def work(db: sqlite3.Connection) -> dict[str, int]:
-            return dict(db.execute("SELECT status, count(*) FROM extra GROUP BY status").fetchall())
-
-        return await self._db.read(work)
-
     async def failures(self, limit: int) -> list[ExtraOutcome]:
         """Up to `limit` extra objects that could not be deleted."""
 

@@ -95,7 +95,7 @@ class Inventory:
 
     async def listings(self) -> dict[SideName, Listing]:
         """Where both sides stand."""
-        return await self._db.read(_listings)
+        return await self._db.read(listings_of)
 
     async def record_page(self, side: SideName, page: Page, until: str | None) -> Recorded:
         """Record one page of a side, and what became decidable with it, in one transaction.
@@ -119,23 +119,13 @@ class Inventory:
                 (until if done else page.cursor, done, len(page.objects), size, side),
             )
             queued, queued_bytes = _compare(db, low, _watermark(db))
-            return Recorded(_listings(db)[side], queued, queued_bytes)
+            return Recorded(listings_of(db)[side], queued, queued_bytes)
 
         return await self._db.write(work)
 
     async def trim(self, hi: str) -> None:
         """End the range at `hi`, up to which both sides have spoken: forget what lies beyond."""
         await self._db.write(lambda db: trim(db, hi))
-
-    async def count(self) -> tuple[int, int, int]:
-        """Transfers queued, their bytes, and destination objects that the source did not list."""
-
-        def work(db: sqlite3.Connection) -> tuple[int, int, int]:
-            queued, size = db.execute("SELECT count(*), coalesce(sum(size), 0) FROM transfer").fetchone()
-            (extra,) = db.execute(f"SELECT count(*) FROM ({EXTRA})").fetchone()
-            return queued, size, extra
-
-        return await self._db.read(work)
 
 
 # The empty key is the marker of the destination prefix itself ("folder" in a console): it is nobody's surplus.
@@ -160,14 +150,15 @@ def trim(db: sqlite3.Connection, hi: str) -> None:
         )
 
 
-def _listings(db: sqlite3.Connection) -> dict[SideName, Listing]:
+def listings_of(db: sqlite3.Connection) -> dict[SideName, Listing]:
+    """Where both sides of a range stand."""
     rows = db.execute("SELECT side, cursor, done, objects, bytes FROM listing").fetchall()
     return {side: Listing(cursor, bool(done), objects, size) for side, cursor, done, objects, size in rows}
 
 
 def _watermark(db: sqlite3.Connection) -> str | bytes | None:
     """The key up to which both sides have spoken; `_LAST`: to the end; None: nothing yet."""
-    sides = _listings(db).values()
+    sides = listings_of(db).values()
     if any(side.cursor is None and not side.done for side in sides):
         return None
     return min((side.cursor or "" for side in sides if not side.done), default=_LAST)

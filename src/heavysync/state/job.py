@@ -255,11 +255,21 @@ class Job:
         await self._db.write(work)
 
     async def totals(self) -> Totals:
-        """What all ranges add up to, as far as their passes are finished."""
+        """What all ranges add up to, as far as their passes are finished (`totals.totals_so_far` knows more)."""
         columns = ", ".join(f"coalesce(sum({name}), 0)" for name in Totals._fields)
 
         def work(db: sqlite3.Connection) -> Totals:
             return Totals(*db.execute(f"SELECT {columns} FROM range").fetchone())
+
+        return await self._db.read(work)
+
+    async def ranges_in(self, phase: Phase) -> list[tuple[int, KeyRange, Totals]]:
+        """All ranges in `phase`: number, span, and what the plan says that they add up to."""
+        columns = ", ".join(Totals._fields)
+
+        def work(db: sqlite3.Connection) -> list[tuple[int, KeyRange, Totals]]:
+            rows = db.execute(f"SELECT range, lo, hi, {columns} FROM range WHERE phase = ?", (phase,)).fetchall()
+            return [(row[0], KeyRange(row[1], row[2]), Totals._make(row[3:])) for row in rows]
 
         return await self._db.read(work)
 

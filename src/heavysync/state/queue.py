@@ -14,16 +14,6 @@ from heavysync.state.database import Database
 from heavysync.state.uploads import abandon, keep_upload, kept_upload
 
 
-class Settled(NamedTuple):
-    """What became of the transfers of a range: objects, and bytes of those copied."""
-
-    copied: int
-    copied_bytes: int
-    proven: int
-    skipped: int
-    failed: int
-
-
 class Trouble(NamedTuple):
     """One object that was skipped or failed.
 
@@ -172,23 +162,6 @@ class Queue:
                 keep_upload(db, key, state)
 
         await self._db.write(work)
-
-    async def settled(self) -> Settled:
-        """What became of the transfers so far."""
-
-        def work(db: sqlite3.Connection) -> Settled:
-            rows = db.execute("SELECT status, copied, count(*), sum(size) FROM transfer GROUP BY status, copied").fetchall()
-            counts = {(status, bool(copied)): (number, size) for status, copied, number, size in rows}
-            copied, copied_bytes = counts.get(("done", True), (0, 0))
-            return Settled(
-                copied=copied,
-                copied_bytes=copied_bytes,
-                proven=counts.get(("done", False), (0, 0))[0],
-                skipped=counts.get(("skipped", False), (0, 0))[0],
-                failed=counts.get(("failed", False), (0, 0))[0],
-            )
-
-        return await self._db.read(work)
 
     async def owed(self) -> bool:
         """Whether a transfer is not settled yet."""

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from heavysync.keyspace import KeyRange
-from heavysync.state.database import Database, damaged, open_database
+from heavysync.state.database import Database, damaged, open_database, peek
 from heavysync.state.extras import Extras
 from heavysync.state.inventory import Inventory, span_of, trim
+from heavysync.state.job import Totals
 from heavysync.state.queue import Queue
+from heavysync.state.totals import totals_of
 from heavysync.state.uploads import Abandoned, abandon
 
 MIGRATIONS = ("range.sql", "uploads.sql", "purge.sql", "parts.sql")
@@ -32,6 +34,10 @@ class RangeState:
         self.queue = Queue(db, run)
         self.extras = Extras(db)
         self.abandoned = Abandoned(db)
+
+    async def totals(self) -> Totals:
+        """What the file adds up to."""
+        return await self._db.read(totals_of)
 
     async def sync(self) -> None:
         """Make sure that all that was recorded survives a power cut."""
@@ -61,6 +67,20 @@ async def open_range(
             await db.read(lambda connection: _inherit(connection, parent, span))
         await db.write(lambda connection: _make_ready(connection, run, span))
         yield RangeState(db, run)
+
+
+def is_of_run(path: Path, run: int) -> bool:
+    """Whether the file of a range is there, and was begun by a run.
+
+    Raises:
+        FatalError: it cannot be read.
+    """
+
+    def work(db: sqlite3.Connection) -> bool:
+        known = span_of(db)
+        return known is not None and known[0] == run
+
+    return path.exists() and peek(path, work)
 
 
 def _make_ready(db: sqlite3.Connection, run: int, span: KeyRange) -> None:

@@ -9,18 +9,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from heavysync.errors import FatalError
 from heavysync.objects import ObjectInfo
-from heavysync.state.database import Database, trouble
-
-T = TypeVar("T")
+from heavysync.state.database import Database, peek
 
 _PAGE = 5_000  # rows; some 15 ms of reading
-_BUSY_S = 10.0
 _COLUMNS = "key, size, etag, md5, crc32c, modified_at, version"
 
 
@@ -131,7 +127,7 @@ class Records:
         found = {key: Record() for key in keys}
         for path, some in by_file.items():
             if path is not None:
-                found |= await asyncio.to_thread(_ask, path, lambda db, some=some: _records(db, some, listed_by))
+                found |= await asyncio.to_thread(peek, path, lambda db, some=some: _records(db, some, listed_by))
         return found
 
     async def pages(self, run: FinishedRun) -> AsyncIterator[list[ObjectInfo]]:
@@ -148,7 +144,7 @@ class Records:
             if not path.exists():
                 raise FatalError(f"state file {path} is missing: leave --from-state away, or run heavy-sync")
             comparison = ">="  # the empty key is a key, too
-            while page := await asyncio.to_thread(_ask, path, _reader(run, path, comparison, after)):
+            while page := await asyncio.to_thread(peek, path, _reader(run, path, comparison, after)):
                 yield page
                 comparison, after = ">", page[-1].key
 
@@ -162,17 +158,6 @@ class Records:
         ).fetchone()
         paths = [self._range_file(number) for number in (row or ()) if number is not None]
         return next((path for path in paths if path.exists()), None)
-
-
-def _ask(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
-    """Run `work` in one read transaction on a file."""
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as db:
-            db.isolation_level = None
-            db.execute("BEGIN")
-            return work(db)
-    except sqlite3.Error as error:
-        raise trouble(path, error) from error
 
 
 def _records(db: sqlite3.Connection, keys: Sequence[str], listed_by: int | None) -> dict[str, Record]:
