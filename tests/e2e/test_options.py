@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
 
 import pytest
 from buckets import GcsBucket, client_of
 from commands import Command, environment, until, watched
+
+import heavysync
 
 DAY_S = 86400.0
 MIB = 1 << 20
@@ -222,3 +225,12 @@ def test_help_names_options_and_exit_codes(tmp_path):
 
     for word in ("--state", "--db", "--max-delete", "--purge-noncurrent", "--old-threshold", "--restart", "130/143"):
         assert word in told
+
+
+@pytest.mark.parametrize("name", ["heavy-sync", "heavy-check"])
+def test_version_is_that_of_the_package(name, tmp_path):
+    """Also without the two addresses."""
+    told = Command(environment(tmp_path), name=name)("--version")
+
+    assert (told.code, told.out) == (0, f"{name} {version('heavysync')}\n"), told
+    assert version("heavysync") == heavysync.__version__

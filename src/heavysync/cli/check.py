@@ -194,6 +194,7 @@ def heavy_check(  # noqa: PLR0913, PLR0917 - a command has the options it has
     ] = False,
     verbose: sides.Verbose = 0,
     as_json: sides.AsJson = False,
+    version: sides.Version = False,  # noqa: ARG001 - has ended the command
 ) -> None:
     """Read a random sample of DST whole, compare it with SRC, and say how sure one may be of the rest. Nothing is written.
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from heavysync import __version__
 from heavysync.cli import words
 from heavysync.objects import Location
 from heavysync.options import SideOptions
@@ -93,6 +94,18 @@ Verbose = Annotated[
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", envvar="HEAVYSYNC_JSON", help="JSON lines on stdout.", rich_help_panel=TERMINAL)
+]
+
+
+def _tell_version(ctx: typer.Context, asked: bool) -> None:  # noqa: FBT001 - typer calls it
+    if asked:
+        typer.echo(f"{ctx.info_name} {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version.", rich_help_panel=TERMINAL),
 ]
 
 

@@ -126,6 +126,7 @@ def heavy_sync(  # noqa: PLR0913, PLR0917 - a command has the options it has
     ] = False,
     verbose: sides.Verbose = 0,
     as_json: sides.AsJson = False,
+    version: sides.Version = False,  # noqa: ARG001 - has ended the command
 ) -> None:
     """Make the bucket (or prefix) DST equal to SRC, and finish.
 
