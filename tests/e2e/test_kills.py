@@ -115,7 +115,7 @@ def test_large_object_goes_on_at_its_last_part(kinds, new_bucket, sync_of):
     assert destination.counts()["part"] <= 20 + in_flight
     # moto says that it checks CRCs, and is found not to: the upload that was begun to ask is given up at once; while it is
     # busy it is asked again
-    assert destination.counts()["create"] in ({2, 3, 4} if destination.scheme == "s3" else {1})
+    assert destination.counts()["create"] in (range(2, 10) if destination.scheme == "s3" else {1})
 
 
 def test_kill_while_deleting_loses_nothing(new_bucket, sync_of):
