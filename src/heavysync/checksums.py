@@ -232,11 +232,11 @@ def contradiction(info: ObjectInfo, content: Content, digests: Digests) -> str |
     """
     if content.size != info.size:
         return f"{content.size} bytes came instead of {info.size}"
-    md5, crc = digests.md5.hex(), crc32c_text(digests.crc32c)
+    md5 = digests.md5.hex()
     known_crc = info.crc32c or content.crc32c
     if info.md5 is not None and md5 and md5 != info.md5:
         return f"the bytes have md5 {md5}, the provider says {info.md5}"
-    if known_crc is not None and known_crc != crc:
+    if known_crc is not None and known_crc != (crc := crc32c_text(digests.crc32c)):
         return f"the bytes have crc32c {crc}, the provider says {known_crc}"
     if info.md5 is not None or known_crc is not None or info.candidate_md5 == md5:
         return None

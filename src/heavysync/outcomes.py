@@ -27,28 +27,36 @@ class Transfer(NamedTuple):
     upload: UploadState | None = None
 
 
+class Evidence(NamedTuple):
+    """What is kept of a copy whose equality the listings alone will not show.
+
+    Attributes:
+        source_token: of the content that was copied.
+        destination_token: of the object that holds it now.
+        md5: hex, where it was computed.
+        crc32c: base64, where it was computed.
+    """
+
+    source_token: str
+    destination_token: str
+    md5: str | None = None
+    crc32c: str | None = None
+
+
 class Done(NamedTuple):
     """The destination has the object, verified.
 
     Attributes:
         key: which.
-        source_token: of the content that was copied.
-        destination_token: of the object that holds it now.
         size: bytes.
-        md5: hex, where it was computed.
-        crc32c: base64, where it was computed.
-        listing_proves: both listings will show the equality by themselves, so no proof has to be kept.
         copied: it was copied; False: a closer look found it equal.
+        evidence: to be kept; None: both listings will show the equality by themselves, as of most objects.
     """
 
     key: str
-    source_token: str
-    destination_token: str
     size: int
-    md5: str | None
-    crc32c: str | None
-    listing_proves: bool
     copied: bool
+    evidence: Evidence | None = None
 
 
 class Skipped(NamedTuple):

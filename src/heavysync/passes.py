@@ -35,6 +35,10 @@ MOST_PIECES = 16
 """Pieces that the rest of one range is split into at most."""
 
 
+ARRIVALS_S = 0.1
+"""Seconds in which bytes that arrive are added up before anybody is told."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """What a process may use of what the options give to a run.
@@ -171,6 +175,31 @@ class Passes:
             del self._quotas[planned.range]
 
 
+class Arrivals:
+    """Adds up bytes that have arrived, and tells of them ten times a second, not of each object.
+
+    Args:
+        listener: is told.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """Some more bytes."""
+        if not self._size:
+            self._loop.call_later(ARRIVALS_S, self.tell)
+        self._size += size
+
+    def tell(self) -> None:
+        """Tell of all that has not been told yet."""
+        size, self._size = self._size, 0
+        if size:
+            self._listener(Moved(size))
+
+
 def _ignore(at_once: int) -> None:
     """Tell nobody."""
 
@@ -197,7 +226,9 @@ async def open_passes(
     """
     async with AsyncExitStack() as stack:
         if not options.dry_run:
-            opening = _open_pool(engine, options, share, streak, is_proven)
+            arrivals = Arrivals(engine.listener)
+            stack.callback(arrivals.tell)
+            opening = _open_pool(engine, options, share, streak, is_proven, arrivals)
             engine = replace(engine, pool=await stack.enter_async_context(opening))
         passes = Passes(engine, options, share)
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -207,15 +238,20 @@ async def open_passes(
 
 
 def _open_pool(
-    engine: Engine, options: SyncOptions, share: Share, streak: Streak, is_proven: Callable[[], Awaitable[bool]]
+    engine: Engine,
+    options: SyncOptions,
+    share: Share,
+    streak: Streak,
+    is_proven: Callable[[], Awaitable[bool]],
+    arrivals: Arrivals,
 ) -> AbstractAsyncContextManager[CopyPool]:
-    source, destination, listener = engine.source, engine.destination, engine.listener
+    source, destination = engine.source, engine.destination
     context = Context(
         source=source,
         destination=destination,
         retry=engine.retry.bounded(STUCK_AFTER),
         budget=ByteBudget(options.memory, share=share.memory),
-        moved=lambda size: listener(Moved(size)),
+        moved=arrivals.add,
         server_side=options.server_side_copy and source.copy_domain == destination.copy_domain,
         part_size=options.part_size,
         tags=options.tags,

@@ -46,7 +46,7 @@ class Workers:
         self._count = 0
 
     async def put(self, transfer: Transfer, _save: Any, report: Any) -> None:
-        report(Done(transfer.source.key, "s", "d", abs(self._size), None, None, listing_proves=True, copied=self._size > 0))
+        report(Done(transfer.source.key, abs(self._size), copied=self._size > 0))
         self._count += 1
         if self._count % self._rate == 0:
             await asyncio.sleep(NAP_S / 4)

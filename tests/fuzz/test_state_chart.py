@@ -26,7 +26,7 @@ from heavysync.errors import HeavysyncError
 from heavysync.keyspace import KeyRange, cut
 from heavysync.listing import _level
 from heavysync.objects import Location, ObjectInfo, Page, PartDone, UploadState
-from heavysync.outcomes import Changed, Done, Failed, Outcome, Postponed, Released, Skipped
+from heavysync.outcomes import Changed, Done, Evidence, Failed, Outcome, Postponed, Released, Skipped
 from heavysync.state.extras import ExtraOutcome
 from heavysync.state.inventory import Listing
 from heavysync.state.job import Job, Run, Totals, open_job
@@ -315,12 +315,12 @@ class StateChart(RuleBasedStateMachine):
                 there = one.seen["destination"].get(key)
                 if there is None or there.size != source.size or kind == "done":
                     there = ObjectInfo(key, source.size, "", md5=md5, crc32c="AAAAAA==", version=str(self.generation))
-                proves = listing_proves(source, there)
-                if not proves:
-                    self.proofs[key] = (source.token, there.token)
+                evidence = None if listing_proves(source, there) else Evidence(source.token, there.token, md5)
+                if evidence is not None:
+                    self.proofs[key] = evidence[:2]
                 self.world["destination"][key] = there
                 row.status, row.copied, row.upload = "done", kind == "done", None
-                return Done(key, source.token, there.token, source.size, md5, None, proves, row.copied)
+                return Done(key, source.size, row.copied, evidence)
             case "skipped":
                 one.abandon(key)
                 row.status = "skipped"
@@ -352,7 +352,7 @@ class StateChart(RuleBasedStateMachine):
     def _settle_late(self, number: int, key: str) -> None:
         queue, row = self._state(number).queue, self.plan[number].rows.get(key)
         if row is None or row.status != "claimed":
-            late = [Failed(key, "x", "x"), Skipped(key, "x", "x"), Released(key), Done(key, "", "", 1, None, None, True, True)]
+            late = [Failed(key, "x", "x"), Skipped(key, "x", "x"), Released(key), Done(key, 1, copied=True)]
             self._do(queue.settle(late))
             self._do(queue.save_upload(key, UploadState(id="late", part_size=1, source_token="")))
 

@@ -112,7 +112,7 @@ def test_streak_that_was_judged_goes_on_until_something_goes_through():
     for key in "ab":
         streak.note(Failed(key, "AccessDenied", "no"))
     assert streak.is_long
-    streak.note(Done("c", "", "", 1, None, None, listing_proves=True, copied=True))
+    streak.note(Done("c", 1, copied=True))
     assert not streak.is_long
 
 

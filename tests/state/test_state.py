@@ -18,7 +18,7 @@ from heavysync.checksums import listing_proves
 from heavysync.errors import FatalError, UsageError
 from heavysync.keyspace import KeyRange
 from heavysync.objects import Location, ObjectInfo, Page, PartDone, UploadState
-from heavysync.outcomes import Changed, Done, Failed, Released, Skipped
+from heavysync.outcomes import Changed, Done, Evidence, Failed, Released, Skipped
 from heavysync.state import database
 from heavysync.state.bulk import in_one, update_of
 from heavysync.state.database import open_database
@@ -270,7 +270,7 @@ def test_proof_holds_while_both_tokens_are_unchanged(tmp_path: Path) -> None:
             await state.inventory.record_page("source", Page([source], None), None)
             await state.inventory.record_page("destination", Page([there], None), None)
             claimed = await state.queue.claim(10)
-            done = [Done("k", source.token, there.token, 1, None, None, False, True) for _ in claimed]
+            done = [Done("k", 1, copied=True, evidence=Evidence(source.token, there.token)) for _ in claimed]
             if run == 1:
                 await state.queue.settle(done)
             return [transfer.reason for transfer in claimed]
@@ -324,7 +324,7 @@ def test_split_range_inherits_its_proofs(tmp_path: Path) -> None:
             await state.inventory.record_page("source", Page([s3("a"), s3("x")], None), None)
             await state.inventory.record_page("destination", Page([], None), None)
             await state.queue.claim(10)
-            await state.queue.settle([Done(k, s3(k).token, "t", 1, None, None, False, True) for k in "ax"])
+            await state.queue.settle([Done(k, 1, copied=True, evidence=Evidence(s3(k).token, "t")) for k in "ax"])
         async with open_range(tmp_path / "2.db", run=2, span=KeyRange("m", None), parent=tmp_path / "1.db"):
             pass
         with closing(sqlite3.connect(tmp_path / "2.db")) as db:
@@ -346,7 +346,7 @@ def test_outcomes_follow_the_chart(tmp_path: Path) -> None:
             now = s3("d", "f" * 32, size=9)
             await state.queue.settle(
                 [
-                    Done("a", "s", "t", 1, None, None, True, True),
+                    Done("a", 1, copied=True),
                     Skipped("b", "vanished", "gone"),
                     Failed("c", "AccessDenied", "no"),
                     Changed(now),
@@ -374,7 +374,7 @@ def test_what_a_closer_look_found_equal_does_not_count_as_copied(tmp_path: Path)
             await state.inventory.record_page("source", Page([s3("a")], None), None)
             await state.inventory.record_page("destination", Page([], None), None)
             await state.queue.claim(1)
-            await state.queue.settle([Done("a", "s", "t", 1, None, None, listing_proves=True, copied=False)])
+            await state.queue.settle([Done("a", 1, copied=False)])
             totals = await state.totals()
             assert (totals.copied, totals.proven) == (0, 1)
 
@@ -394,7 +394,7 @@ def test_plain_copies_take_three_statements(tmp_path: Path) -> None:
             claimed = await state.queue.claim(256)
             assert said == ["WITH", "UPDATE"]
             said.clear()
-            await state.queue.settle([Done(one.source.key, "s", "t", 1, None, None, True, True) for one in claimed])
+            await state.queue.settle([Done(one.source.key, 1, copied=True) for one in claimed])
             assert set(said) == {"UPDATE"}  # each row that its trigger looks at is told as one more
             assert (await state.totals()).copied == 256
 
@@ -487,7 +487,7 @@ def test_proofs_beyond_the_end_wait_for_the_new_range(tmp_path: Path) -> None:
             await state.inventory.record_page("source", Page([s3(k) for k in "abx"], None), None)
             await state.inventory.record_page("destination", Page([], None), None)
             await state.queue.claim(10)
-            await state.queue.settle([Done(k, s3(k).token, "t", 1, None, None, False, True) for k in "abx"])
+            await state.queue.settle([Done(k, 1, copied=True, evidence=Evidence(s3(k).token, "t")) for k in "abx"])
         async with open_range(tmp_path / "1.db", run=2, span=KeyRange(None, "m")) as state:
             await state.inventory.record_page("source", Page([s3("a")], None), "m")
             await state.queue.forget_stale_proofs()

@@ -63,7 +63,7 @@ def test_upload_of_a_copied_object_is_done_with(tmp_path: Path) -> None:
 
     async def work(state: RangeState) -> None:
         await fill(state)
-        await state.queue.settle([Done("a", "t", "d", 10, None, None, listing_proves=True, copied=True)])
+        await state.queue.settle([Done("a", 10, copied=True)])
         assert await left(state) == []
 
     in_a_range(tmp_path / "r.db", work)
@@ -205,7 +205,7 @@ def test_parts_leave_with_their_upload(tmp_path: Path, how: str) -> None:
         await fill(state)
         match how:
             case "done":
-                await state.queue.settle([Done("a", "t", "d", 10, None, None, listing_proves=True, copied=True)])
+                await state.queue.settle([Done("a", 10, copied=True)])
             case "skipped":
                 await state.queue.settle([Skipped("a", "vanished", "m")])
             case "changed":
@@ -228,7 +228,7 @@ def test_part_of_a_transfer_that_is_not_claimed_is_not_kept(tmp_path: Path) -> N
 
     async def work(state: RangeState) -> None:
         await fill(state)
-        await state.queue.settle([Done("a", "t", "d", 10, None, None, listing_proves=True, copied=True)])
+        await state.queue.settle([Done("a", 10, copied=True)])
         await state.queue.save_upload("a", replace(BEGUN, parts=(PartDone(2, "e"),)))
 
     in_a_range(tmp_path / "r.db", work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any, NamedTuple, assert_never
 
 from heavysync.objects import ObjectInfo, UploadState
@@ -42,6 +43,7 @@ SELECT s.*, d.*, t.reason, t.attempts, t.upload
 """
 
 _WIDTH = len(ObjectInfo._fields)
+_INFO = partial(tuple.__new__, ObjectInfo)  # what ObjectInfo(...) does, without a Python call for each row
 CLAIMED = 2 * _WIDTH + 3
 """Columns of CLAIM."""
 
@@ -70,7 +72,7 @@ class Queue:
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Record outcomes of claimed transfers: all in one transaction, but for those that are all plain copies."""
-        plain = [outcome.key for outcome in outcomes if type(outcome) is Done and outcome.copied and outcome.listing_proves]
+        plain = [outcome.key for outcome in outcomes if type(outcome) is Done and outcome.copied and outcome.evidence is None]
         if len(plain) == len(outcomes):
             await self._db.write_each(lambda db: update_keys(db, _DONE.format(1), "status = 'claimed'", plain))
             return
@@ -114,17 +116,9 @@ class Queue:
             keys = [outcome.key for outcome in group if outcome.copied == copied]
             update_keys(db, _DONE.format(copied), "status = 'claimed'", keys)
         proofs = [
-            (
-                outcome.key,
-                outcome.source_token,
-                outcome.destination_token,
-                outcome.size,
-                outcome.md5,
-                outcome.crc32c,
-                self._run,
-            )
-            for outcome in group
-            if not outcome.listing_proves
+            (key, kept.source_token, kept.destination_token, size, kept.md5, kept.crc32c, self._run)
+            for key, size, _, kept in group
+            if kept is not None
         ]
         if proofs:
             db.executemany("INSERT OR REPLACE INTO proof VALUES (?, ?, ?, ?, ?, ?, ?)", proofs)
@@ -243,8 +237,8 @@ def _changed(db: sqlite3.Connection, now: ObjectInfo, there: ObjectInfo | None) 
 
 
 def _transfer(db: sqlite3.Connection, row: list[Any]) -> Transfer:
-    source = ObjectInfo._make(row[:_WIDTH])
-    destination = ObjectInfo._make(row[_WIDTH : 2 * _WIDTH]) if row[_WIDTH] is not None else None
+    source = _INFO(row[:_WIDTH])
+    destination = _INFO(row[_WIDTH : 2 * _WIDTH]) if row[_WIDTH] is not None else None
     reason, attempts, upload = row[2 * _WIDTH :]
     state = kept_upload(db, source.key, upload) if isinstance(upload, str) else None
     return Transfer(source, destination, reason, attempts, state)

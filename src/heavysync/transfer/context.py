@@ -24,7 +24,7 @@ from heavysync.objects import (
     UploadState,
     Written,
 )
-from heavysync.outcomes import Done
+from heavysync.outcomes import Done, Evidence
 from heavysync.pacing import ByteBudget
 from heavysync.retry import Retrier
 from heavysync.stores.base import Store
@@ -236,7 +236,7 @@ async def metadata_for(context: Context, info: ObjectInfo, metadata: Metadata | 
     if context.tags:
         tags = await from_source(context, f"tags of {info.key}", partial(context.source.read_tags, info))
     user = {name: value for name, value in own.user.items() if name != STAMP_KEY}
-    stamped = own._replace(user={**user, STAMP_KEY: str(stamp)}, tags=tags)
+    stamped = Metadata._make((*own.fixed, {**user, STAMP_KEY: str(stamp)}, tags))
     if context.destination.metadata_error(stamped) is None:
         return stamped
     plain = own._replace(user=user, tags=tags)
@@ -257,16 +257,11 @@ def new_nonce() -> str:
 def done(info: ObjectInfo, written: Written, *, digests: Digests | None = None, copied: bool = True) -> Done:
     """The outcome of an object that is at the destination as `written`."""
     there = ObjectInfo(info.key, info.size, written.etag, md5=written.md5, crc32c=written.crc32c, version=written.version)
-    return Done(
-        key=info.key,
-        source_token=info.token,
-        destination_token=there.token,
-        size=info.size,
-        md5=(digests.md5.hex() or None) if digests else info.md5,
-        crc32c=crc32c_text(digests.crc32c) if digests else info.crc32c,
-        listing_proves=listing_proves(info, there),
-        copied=copied,
-    )
+    if listing_proves(info, there):
+        return Done(info.key, info.size, copied)
+    md5 = (digests.md5.hex() or None) if digests else info.md5
+    crc = crc32c_text(digests.crc32c) if digests else info.crc32c
+    return Done(info.key, info.size, copied, Evidence(info.token, there.token, md5, crc))
 
 
 def written_as(info: ObjectInfo) -> Written:

@@ -88,15 +88,13 @@ async def _contradiction(context: Context, parcel: Parcel, written: Written, *, 
 
     `look`: where only an ETag says so, which may be no md5, the object is read back.
     """
-    md5, crc32c = parcel.digests.md5.hex(), crc32c_text(parcel.digests.crc32c)
-    stated = (
-        ("size", written.size, parcel.content.size),
-        ("md5", written.md5, md5),
-        ("crc32c", written.crc32c, crc32c),
-    )
-    for name, theirs, ours in stated:
-        if theirs is not None and theirs != ours:
-            return f"the destination has bytes of {name} {theirs}, {ours} was sent"
+    md5 = parcel.digests.md5.hex()
+    if written.size is not None and written.size != parcel.content.size:
+        return f"the destination has {written.size} bytes, {parcel.content.size} were sent"
+    if written.md5 is not None and written.md5 != md5:
+        return f"the destination has bytes of md5 {written.md5}, {md5} was sent"
+    if written.crc32c is not None and written.crc32c != (crc := crc32c_text(parcel.digests.crc32c)):
+        return f"the destination has bytes of crc32c {written.crc32c}, {crc} was sent"
     if not written.is_md5_etag or written.etag == md5:
         context.etags.right()
         return None
