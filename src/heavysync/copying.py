@@ -12,14 +12,15 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
+from typing import Protocol
 
 from heavysync.events import Finished, Kept, Listener, Stuck
+from heavysync.inbox import Inbox
 from heavysync.objects import UploadState
 from heavysync.outcomes import Done, Failed, Outcome, Postponed, Released, Skipped, Transfer, outcome_key
 from heavysync.state.queue import Queue
 from heavysync.streaks import Streak
-from heavysync.transfer import Context, SaveUpload, copy_object
+from heavysync.transfer import Context, copy_object
 
 CLAIM = 256
 """Transfers claimed at once (measured: 256-1,000 reach 40-130k rows/s, one at a time 1-2k)."""
@@ -49,12 +50,18 @@ STOP_POLL_S = 0.25
 IsProven = Callable[[], Awaitable[bool]]
 
 
-class _Job(NamedTuple):
-    """A claimed transfer on its way to a worker."""
+class _Home(Protocol):
+    """The range that a transfer is of."""
 
-    transfer: Transfer
-    save_upload: SaveUpload
-    report: Callable[[Outcome], None]
+    async def save_upload(self, key: str, state: UploadState | None) -> None:
+        """See `SaveUpload`."""
+
+    def report(self, outcome: Outcome) -> None:
+        """Take what became of a transfer."""
+
+
+_Job = tuple[Transfer, _Home]
+"""A claimed transfer on its way to a worker."""
 
 
 class CopyPool:
@@ -62,32 +69,28 @@ class CopyPool:
 
     Args:
         context: what they copy with.
-        inbox: where jobs wait for them.
+        inbox: where claimed transfers wait for them.
         streak: of the same refusal.
         is_proven: whether some object of finished ranges is in sync.
     """
 
-    def __init__(self, context: Context, inbox: asyncio.Queue[_Job], streak: Streak, is_proven: IsProven) -> None:
+    def __init__(self, context: Context, inbox: Inbox[_Job], streak: Streak, is_proven: IsProven) -> None:
         self.context = context
         self.streak = streak
         self.is_proven = is_proven
         self.stuck: dict[str, Postponed] = {}  # what failed in passing again and again, and has not come through yet
-        self._inbox = inbox
+        self.inbox = inbox
 
     @property
     def is_hungry(self) -> bool:
         """Whether nothing waits for the workers."""
-        return self._inbox.empty()
-
-    async def put(self, transfer: Transfer, save_upload: SaveUpload, report: Callable[[Outcome], None]) -> None:
-        """Hand a transfer to the workers; waits while enough are waiting already."""
-        await self._inbox.put(_Job(transfer, save_upload, report))
+        return self.inbox.is_empty
 
 
 @asynccontextmanager
 async def open_pool(context: Context, *, concurrency: int, streak: Streak, is_proven: IsProven) -> AsyncIterator[CopyPool]:
     """Start `concurrency` workers; they end with the block, and an error that ends the run ends the block."""
-    inbox: asyncio.Queue[_Job] = asyncio.Queue(maxsize=concurrency)
+    inbox: Inbox[_Job] = Inbox(concurrency)
     async with asyncio.TaskGroup() as group:
         workers = [group.create_task(_work(inbox, context, streak)) for _ in range(concurrency)]
         yield CopyPool(context, inbox, streak, is_proven)
@@ -95,15 +98,15 @@ async def open_pool(context: Context, *, concurrency: int, streak: Streak, is_pr
             worker.cancel()
 
 
-async def _work(inbox: asyncio.Queue[_Job], context: Context, streak: Streak) -> None:
+async def _work(inbox: Inbox[_Job], context: Context, streak: Streak) -> None:
     stopping = context.retry.stopping
     while True:
-        transfer, save_upload, report = await inbox.get()
+        transfer, home = await inbox.get()
         if stopping.is_set():
-            report(Released(transfer.source.key))
+            home.report(Released(transfer.source.key))
         else:
-            outcome = await copy_object(transfer, context, save_upload)
-            report(outcome)
+            outcome = await copy_object(transfer, context, home.save_upload)
+            home.report(outcome)
             streak.note(outcome)
             while streak.is_long and not stopping.is_set():  # noqa: ASYNC110 - so rare that an event would be too much
                 await asyncio.sleep(JUDGE_POLL_S)  # a recorder judges it, and excuses it or ends the run
@@ -155,7 +158,8 @@ class _RangeCopy:
         finally:
             self._ended = True
 
-    def _report(self, outcome: Outcome) -> None:
+    def report(self, outcome: Outcome) -> None:
+        """See `_Home`."""
         self._outbox.append(outcome)
         self._arrived.set()
 
@@ -167,18 +171,26 @@ class _RangeCopy:
             is_last = self._listed.is_set()
             batch = await self._queue.claim(CLAIM)
             self._outstanding += len(batch)
-            for number, transfer in enumerate(batch):
-                if stopping.is_set():
-                    for left in batch[number:]:
-                        self._report(Released(left.source.key))
-                    break
-                await self._pool.put(transfer, self._save_upload, self._report)
+            await self._hand_out(batch)
             if not batch:
                 if is_last and self._outstanding == 0:
                     break
                 await self._until_awake(stopping)
         self._fed = True
         self._arrived.set()
+
+    async def _hand_out(self, batch: list[Transfer]) -> None:
+        """Give claimed transfers to the workers as they have room; those that are left when the run stops are released."""
+        inbox, stopping = self._pool.inbox, self._pool.context.retry.stopping
+        given = 0
+        while given < len(batch):
+            room = await inbox.room()
+            if stopping.is_set():
+                for left in batch[given:]:
+                    self.report(Released(left.source.key))
+                return
+            inbox.put([(transfer, self) for transfer in batch[given : given + room]])
+            given += room
 
     async def _until_awake(self, stopping: asyncio.Event) -> None:
         while not self._wake.is_set() and not stopping.is_set():
@@ -222,7 +234,7 @@ class _RangeCopy:
         """
         await self._pool.streak.judge(self._queue.has_equal, self._pool.is_proven)
 
-    async def _save_upload(self, key: str, state: UploadState | None) -> None:
+    async def save_upload(self, key: str, state: UploadState | None) -> None:
         """As `Queue.save_upload`, until the range ends, perhaps by an error, while its workers still are at it."""
         if self._ended:
             self._pool.context.retry.stop_now()

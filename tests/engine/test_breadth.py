@@ -15,6 +15,7 @@ import pytest
 
 from heavysync import breadth, passes
 from heavysync.copying import CopyPool
+from heavysync.inbox import Inbox
 from heavysync.keyspace import KeyRange
 from heavysync.objects import Page
 from heavysync.runners import runner
@@ -121,10 +122,10 @@ def test_copiers_are_hungry_while_nothing_waits_for_them() -> None:
     unused: Any = None
 
     async def look() -> tuple[bool, bool, bool]:
-        inbox: Any = asyncio.Queue()
+        inbox: Inbox[Any] = Inbox(4)
         pool = CopyPool(unused, inbox, unused, unused)
         before = pool.is_hungry
-        await pool.put(unused, unused, unused)
+        inbox.put([unused])
         meanwhile = pool.is_hungry
         await inbox.get()
         return before, meanwhile, pool.is_hungry

@@ -45,11 +45,19 @@ class Workers:
         self._size = size
         self._count = 0
 
-    async def put(self, transfer: Transfer, _save: Any, report: Any) -> None:
-        report(Done(transfer.source.key, abs(self._size), copied=self._size > 0))
-        self._count += 1
-        if self._count % self._rate == 0:
+    @property
+    def inbox(self) -> Workers:
+        return self
+
+    async def room(self) -> int:
+        if self._count and self._count % self._rate == 0:
             await asyncio.sleep(NAP_S / 4)
+        return self._rate - self._count % self._rate
+
+    def put(self, jobs: list[tuple[Transfer, Any]]) -> None:
+        for transfer, home in jobs:
+            home.report(Done(transfer.source.key, abs(self._size), copied=self._size > 0))
+        self._count += len(jobs)
 
 
 async def batches_of(count: int, rate: int, size: int = 1) -> list[int]:
